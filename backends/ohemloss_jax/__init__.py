@@ -1,0 +1,22 @@
+"""JAX served by compiling the loss once for each shape, and by searching the k-th largest only when it is needed."""
+
+from ohemloss import Backend
+
+from ._library import device, is_readable, register_pytrees
+from ._op import SUPPORTS, loss, value_and_grad
+from ._steps import kth_largest
+
+register_pytrees()
+
+backend = Backend(
+    name="jax",
+    namespace="jax.numpy",
+    device=device,
+    is_readable=is_readable,
+    kth_largest=kth_largest,
+    loss=loss,
+    value_and_grad=value_and_grad,
+    supports=SUPPORTS,
+)
+
+__all__ = ["backend"]

@@ -1,0 +1,28 @@
+"""What JAX knows of its arrays."""
+
+from dataclasses import fields
+from typing import Any
+
+import jax
+
+from ohemloss import Cut, Trace
+
+
+def device(array: jax.Array) -> Any:
+    """Give the one device that an array is bound to; None if JAX may choose (a trace, several, not committed)."""
+    if isinstance(array, jax.core.Tracer) or not array.committed or len(array.devices()) != 1:
+        return None
+    return next(iter(array.devices()))
+
+
+def is_readable(array: jax.Array) -> bool:
+    """Tell whether an array is whole, concrete, and in host memory."""
+    if isinstance(array, jax.core.Tracer) or not array.is_fully_addressable:
+        return False
+    return all(there.platform == "cpu" for there in array.devices())
+
+
+def register_pytrees() -> None:
+    """Let `Trace` and `Cut` pass through jit, vmap and the like."""
+    for cls in (Cut, Trace):
+        jax.tree_util.register_dataclass(cls, data_fields=[f.name for f in fields(cls)], meta_fields=[])

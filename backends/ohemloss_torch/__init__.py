@@ -1,0 +1,17 @@
+"""PyTorch: the loss as a module, and tensors served without a synchronisation that is not needed."""
+
+import torch
+
+from ohemloss import Backend, register
+
+from ._library import is_readable, kth_largest
+from ._module import OhemCELoss
+
+backend = Backend(
+    name="torch", namespace="array_api_compat.torch", is_readable=is_readable, kth_largest=kth_largest
+)
+
+# Ahead of the first call: a compiler that traces the look-up must not meet an import.
+register(backend, torch.Tensor, torch.nn.Parameter)
+
+__all__ = ["OhemCELoss", "backend"]

@@ -1,0 +1,76 @@
+"""The loss as a module."""
+
+from collections.abc import Sequence
+
+import torch
+
+import ohemloss
+
+
+class OhemCELoss(torch.nn.Module):
+    """
+    Compute the cross-entropy of the hard pixels. See `ohemloss.ohem_cross_entropy`.
+
+    Parameters
+    ----------
+    thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
+        As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ohemloss_torch import OhemCELoss
+    >>> criterion = OhemCELoss(thresh=0.7)
+    >>> logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
+    >>> criterion(logits, torch.zeros(1, 4, 4, dtype=torch.int64))
+    tensor(0.6931, grad_fn=...)
+    """
+
+    weight: torch.Tensor | None
+
+    def __init__(
+        self,
+        *,
+        thresh: float | None = 0.7,
+        min_kept: int | float = 1 / 16,
+        ignore_index: int | None = 255,
+        weight: torch.Tensor | Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        axis: int = 1,
+        reduction: ohemloss.Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self._criterion = ohemloss.OhemCELoss(
+            thresh=thresh,
+            min_kept=min_kept,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+        )
+        if weight is not None and not isinstance(weight, torch.Tensor):
+            weight = torch.tensor(weight)
+        self.register_buffer("weight", weight)
+
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, /, *, pixel_weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Compute the loss.
+
+        Parameters
+        ----------
+        logits, labels, pixel_weight : torch.Tensor
+            As for `ohemloss.ohem_cross_entropy`.
+
+        Returns
+        -------
+        torch.Tensor
+            As `ohemloss.ohem_cross_entropy` returns it.
+        """
+        options = self._criterion._options() | {"weight": self.weight}
+        return ohemloss.ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **options)
+
+    def extra_repr(self) -> str:
+        """Show the options that differ from the defaults."""
+        return self._criterion._changed()

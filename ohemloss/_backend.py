@@ -1,0 +1,76 @@
+"""The contract between the core and a library that wants to be served better than by the standard alone."""
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+from ._engine import KthLargest, Total
+from ._kth import kth_largest
+from ._options import Options
+from ._total import total
+from ._typing import Array, Device
+
+
+class LossFunction(Protocol):
+    """Compute what `ohemloss.ohem_cross_entropy` does, or return NotImplemented. Arguments are validated."""
+
+    def __call__(
+        self, logits: Array, labels: Array, /, *, weight: Array | None, pixel_weight: Array | None, options: Options
+    ) -> Array: ...
+
+
+class ValueAndGradFunction(Protocol):
+    """Compute what `ohemloss.value_and_grad` does, or return NotImplemented. Arguments are validated."""
+
+    def __call__(
+        self, logits: Array, labels: Array, /, *, weight: Array | None, pixel_weight: Array | None, options: Options
+    ) -> tuple[Array, Array]: ...
+
+
+def device_of(array: Array) -> Device | None:
+    """Give the device of an array as the standard has it."""
+    return getattr(array, "device", None)
+
+
+def is_readable(array: Array) -> bool:
+    """Tell whether an array lies in host memory, as the standard's DLPack protocol tells it."""
+    try:
+        kind, _ = array.__dlpack_device__()
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False  # lazy, traced, or without memory of its own
+    return int(kind) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """
+    How one library is served: a value, made of functions. It changes speed, never results.
+
+    Attributes
+    ----------
+    name : str
+        Root module of the library's array types; also the name of the entry point in the group ``ohemloss.backends``.
+    namespace : str
+        Import path of the array API namespace of the library.
+    device : callable
+        ``device(array)``: the device that new arrays must be made on to meet this one; None where the library decides.
+    is_readable : callable
+        ``is_readable(array)``: whether the host may look at the values without waiting for a device or breaking a trace.
+    kth_largest, total : callable
+        Replacements of two steps of the composite; see `ohemloss._kth.kth_largest` and `ohemloss._total.total`.
+    loss, value_and_grad : callable or None
+        Replacements of the whole. Each may return NotImplemented for a call that it does not want; the composite runs then.
+    supports : set of str
+        Options that `loss` and `value_and_grad` know, by name. A call that uses another one goes to the composite, so an
+        option that is new to a backend never silently does nothing.
+    """
+
+    name: str
+    namespace: str
+    device: Callable[[Array], Device | None] = device_of
+    is_readable: Callable[[Array], bool] = is_readable
+    kth_largest: KthLargest = kth_largest
+    total: Total = total
+    loss: LossFunction | None = None
+    value_and_grad: ValueAndGradFunction | None = None
+    supports: Set[str] = frozenset()

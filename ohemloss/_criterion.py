@@ -1,0 +1,116 @@
+"""The options, fixed once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ._explain import Trace, explain
+from ._loss import ohem_cross_entropy, value_and_grad
+from ._options import Options, Reduction
+from ._typing import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class OhemCELoss:
+    """
+    Fix the options of `ohem_cross_entropy`, and call it on arrays of any library.
+
+    Parameters
+    ----------
+    thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
+        As for `ohem_cross_entropy`. With `weight` as a tuple of numbers one criterion serves every library.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option has no meaning.
+
+    Examples
+    --------
+    >>> import array_api_strict as xp
+    >>> import ohemloss
+    >>> criterion = ohemloss.OhemCELoss(thresh=0.6, min_kept=1)
+    >>> criterion
+    OhemCELoss(thresh=0.6, min_kept=1)
+    >>> loss = criterion(xp.asarray([[0.0, 0.0], [0.0, 4.0]]), xp.asarray([0, 1]))
+    >>> round(float(loss), 4)
+    0.6931
+    """
+
+    thresh: float | None = 0.7
+    min_kept: int | float = 1 / 16
+    ignore_index: int | None = 255
+    weight: Array | Sequence[float] | None = None
+    label_smoothing: float = 0.0
+    axis: int = 1
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse options that have no meaning before the first batch comes."""
+        Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
+
+    def __call__(self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None) -> Array:
+        """
+        Compute the loss.
+
+        Parameters
+        ----------
+        logits, labels, pixel_weight : array
+            As for `ohem_cross_entropy`.
+
+        Returns
+        -------
+        array
+            As `ohem_cross_entropy` returns it.
+        """
+        return ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._options())
+
+    def value_and_grad(
+        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None
+    ) -> tuple[Array, Array]:
+        """
+        Compute the loss and its gradient with respect to the logits, in closed form.
+
+        Parameters
+        ----------
+        logits, labels, pixel_weight : array
+            As for `ohem_cross_entropy`.
+
+        Returns
+        -------
+        value, gradient : array
+            As `ohemloss.value_and_grad` returns them.
+        """
+        return value_and_grad(logits, labels, pixel_weight=pixel_weight, **self._options())
+
+    def explain(self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None) -> Trace:
+        """
+        Compute the loss and keep every step of it.
+
+        Parameters
+        ----------
+        logits, labels, pixel_weight : array
+            As for `ohem_cross_entropy`.
+
+        Returns
+        -------
+        Trace
+            The steps by name.
+        """
+        return explain(logits, labels, pixel_weight=pixel_weight, **self._options())
+
+    def __repr__(self) -> str:
+        """Show what differs from the defaults."""
+        return f"{type(self).__name__}({self._changed()})"
+
+    def _changed(self) -> str:
+        values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return ", ".join(f"{name}={value!r}" for name, value, default in values if _differs(value, default))
+
+    def _options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _differs(value: Any, default: Any) -> bool:
+    # An array compares element by element; it is never a default.
+    return hasattr(value, "shape") or value != default

@@ -1,0 +1,62 @@
+"""What one call runs on: a namespace, a device, and the two steps that a library may know a better way for."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ._kth import kth_largest
+from ._total import total
+from ._typing import Array, Device, DType, Namespace
+
+# Scalars are allowed in `where` since this version of the standard.
+_SCALARS_IN_WHERE = "2024.12"
+
+
+class KthLargest(Protocol):
+    """See `ohemloss._kth.kth_largest`."""
+
+    def __call__(self, engine: "Engine", scores: Array, k: Array, needed: Array) -> Array: ...
+
+
+class Total(Protocol):
+    """See `ohemloss._total.total`."""
+
+    def __call__(self, engine: "Engine", x: Array) -> Array: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """
+    The namespace `xp`, the device of the call's arrays, and the replaceable steps.
+
+    `device` is None where the library places new arrays by itself (under a trace, or lazily).
+    """
+
+    xp: Namespace
+    device: Device | None = None
+    kth_largest: KthLargest = kth_largest
+    total: Total = total
+
+    def _beside(self) -> dict[str, Any]:
+        return {} if self.device is None else {"device": self.device}
+
+    def asarray(self, values: Any, dtype: DType) -> Array:
+        """Make an array of Python numbers on the device of the call."""
+        return self.xp.asarray(values, dtype=dtype, **self._beside())
+
+    def arange(self, n: int) -> Array:
+        """Count from 0 to n - 1 in the default integer dtype of the device."""
+        return self.xp.arange(n, **self._beside())
+
+    def where(self, condition: Array, x: Array, fill: float) -> Array:
+        """Take `x` where the condition holds and the number `fill` elsewhere, in the dtype of `x`."""
+        if getattr(self.xp, "__array_api_version__", _SCALARS_IN_WHERE) < _SCALARS_IN_WHERE:
+            return self.xp.where(condition, x, self.asarray(fill, x.dtype))
+        return self.xp.where(condition, x, fill)
+
+    def count(self, mask: Array) -> Array:
+        """Count the true elements, as an integer of the default dtype."""
+        try:
+            return self.xp.count_nonzero(mask)
+        except (AttributeError, RuntimeError, ValueError):
+            # New in the standard of 2024.12, and refused on devices without 64-bit integers: there a dtype must be named.
+            return self.xp.sum(self.xp.astype(mask, self.xp.int8), dtype=self.arange(1).dtype)

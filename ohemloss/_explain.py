@@ -1,0 +1,126 @@
+"""Every step of the loss by name, for looking at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import _composite
+from ._dtypes import compute_dtype
+from ._mining import Cut, mine, weigh
+from ._options import Options, Reduction
+from ._pixels import pixel_losses
+from ._typing import Array
+from ._validation import prepare
+
+
+@dataclass(frozen=True)
+class Trace:
+    """
+    The steps of one loss, in the order they happen; arrays of the library of the logits.
+
+    Attributes
+    ----------
+    thresh : array
+        0-d, the threshold in units of the loss, ``-log(thresh)``; infinite if there is none.
+    n_valid : array
+        0-d integer, the number of pixels that are not ignored.
+    n_min : array
+        0-d integer, how many pixels are selected at least.
+    pixel_loss : array
+        The loss of each pixel, in the shape of the labels, 0 where ignored.
+    selected : array
+        Bool, in the shape of the labels: the pixels that enter the value, with a share of it if they tie.
+    n_hard : array
+        0-d integer, the number of pixels with a loss above `thresh`.
+    cut : Cut
+        The selection in three scalars.
+    value : array
+        The loss, as `ohem_cross_entropy` returns it.
+    """
+
+    thresh: Array
+    n_valid: Array
+    n_min: Array
+    pixel_loss: Array
+    selected: Array
+    n_hard: Array
+    cut: Cut
+    value: Array
+
+    @property
+    def hard_losses(self) -> Array:
+        """
+        The losses above the threshold, in the order of the pixels.
+
+        Their number depends on the values, so libraries that compile or delay their work cannot give them.
+        """
+        return self.pixel_loss[self.selected & ~(self.pixel_loss <= self.thresh)]
+
+
+def explain(
+    logits: Array,
+    labels: Array,
+    /,
+    *,
+    thresh: float | None = 0.7,
+    min_kept: int | float = 1 / 16,
+    ignore_index: int | None = 255,
+    weight: Array | Sequence[float] | None = None,
+    pixel_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    axis: int = 1,
+    reduction: Reduction = "mean",
+) -> Trace:
+    """
+    Compute the loss and keep every step of it.
+
+    Parameters
+    ----------
+    logits, labels : array
+        As for `ohem_cross_entropy`.
+    thresh, min_kept, ignore_index, weight, pixel_weight, label_smoothing, axis, reduction : optional
+        As for `ohem_cross_entropy`.
+
+    Returns
+    -------
+    Trace
+        The steps by name, in the library and on the device of `logits`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `ohem_cross_entropy`.
+
+    Examples
+    --------
+    >>> import array_api_strict as xp
+    >>> import ohemloss
+    >>> logits = xp.asarray([[0.0, 0.0], [0.0, 4.0], [1.0, 0.0]])
+    >>> trace = ohemloss.explain(logits, xp.asarray([0, 1, 255]))
+    >>> int(trace.n_valid), int(trace.n_min), int(trace.n_hard)
+    (2, 0, 1)
+    >>> trace.selected
+    Array([ True, False, False], dtype=array_api_strict.bool)
+    """
+    options = Options(
+        thresh=thresh,
+        min_kept=min_kept,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        axis=axis,
+        reduction=reduction,
+    )
+    call = prepare(logits, labels, weight, pixel_weight, options)
+    engine, options = call.engine, call.options
+    pixels = pixel_losses(engine, call.logits, call.labels, call.weight, call.pixel_weight, options)
+    mined = mine(engine, pixels.losses, pixels.valid, options.rule)
+    weights = weigh(engine, pixels.losses, pixels.valid, mined.cut)
+    return Trace(
+        thresh=engine.asarray(options.rule.cut, compute_dtype(engine.xp, call.logits.dtype)),
+        n_valid=mined.n_pool,
+        n_min=mined.n_min,
+        pixel_loss=pixels.losses,
+        selected=weights > 0,
+        n_hard=mined.n_hard,
+        cut=mined.cut,
+        value=_composite.reduce(engine, pixels.losses, weights, mined.cut, options.reduction),
+    )

@@ -1,0 +1,84 @@
+"""The options of the loss, checked once."""
+
+import math
+from collections.abc import Set
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Literal, TypeAlias, get_args
+
+from ._mining import MiningRule
+
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `ohem_cross_entropy` takes besides arrays. See there."""
+
+    thresh: float | None = 0.7
+    min_kept: int | float = 1 / 16
+    ignore_index: int | None = 255
+    label_smoothing: float = 0.0
+    axis: int = 1
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        check_real("thresh", self.thresh, 0, 1, or_none="None for no threshold")
+        check_min_kept(self.min_kept)
+        check_integer("ignore_index", self.ignore_index, or_none="None to ignore no label")
+        check_real("label_smoothing", self.label_smoothing, 0, 1)
+        check_integer("axis", self.axis)
+        if self.reduction not in get_args(Reduction):
+            msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
+            raise ValueError(msg)
+
+    @property
+    def rule(self) -> MiningRule:
+        """The mining rule in units of the loss: a probability below `thresh` is a loss above -log(thresh)."""
+        cut = -math.log(self.thresh) + 0.0 if self.thresh else math.inf  # + 0.0: not -0.0 for thresh=1
+        return MiningRule(cut=cut, min_kept=self.min_kept)
+
+    def changed(self) -> Set[str]:
+        """Name the options that are not at their default."""
+        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+
+
+def check_min_kept(min_kept: int | float) -> None:
+    """Refuse what is neither a count nor a fraction."""
+    if isinstance(min_kept, bool) or not isinstance(min_kept, Real):
+        msg = f"`min_kept` must be an int (a count) or a float (a fraction): got {min_kept!r}."
+        raise TypeError(msg)
+    if isinstance(min_kept, Integral):
+        if min_kept < 0:
+            msg = f"`min_kept` as a count must not be negative: got {min_kept!r}."
+            raise ValueError(msg)
+    elif not 0 <= min_kept <= 1:
+        msg = (
+            f"`min_kept` as a fraction must lie in [0, 1]: got {min_kept!r}. "
+            "For a count pass an int, for instance `min_kept=int(n)`."
+        )
+        raise ValueError(msg)
+
+
+def check_real(name: str, value: float | None, low: float, high: float, *, or_none: str | None = None) -> None:
+    """Refuse what is not a number of the interval, nor None where None has a meaning."""
+    if value is None and or_none is not None:
+        return
+    hint = f", or {or_none}" if or_none else ""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        msg = f"`{name}` must be a number{hint}: got {value!r}."
+        raise TypeError(msg)
+    if not low <= value <= high:
+        msg = f"`{name}` must lie in [{low}, {high}]{hint}: got {value!r}."
+        raise ValueError(msg)
+
+
+def check_integer(name: str, value: int | None, *, or_none: str | None = None) -> None:
+    """Refuse what is not an integer, nor None where None has a meaning."""
+    if value is None and or_none is not None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        hint = f", or {or_none}" if or_none else ""
+        msg = f"`{name}` must be an int{hint}: got {value!r}."
+        raise TypeError(msg)

@@ -1,0 +1,226 @@
+"""The checks of the array arguments: by shape, dtype, library and device; by value only where looking is free."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import array_api_extra as xpx
+
+from ._backend import Backend
+from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype, name_of
+from ._engine import Engine
+from ._labels import Classes, read_labels
+from ._options import Options
+from ._registry import Library, library_of
+from ._typing import Array, Namespace
+
+# How many different labels an error lists.
+_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """The validated arguments of one call. `options.axis` counts from the front."""
+
+    engine: Engine
+    backend: Backend
+    logits: Array
+    labels: Array
+    weight: Array | None
+    pixel_weight: Array | None
+    options: Options
+
+
+def prepare(
+    logits: Array, labels: Array, weight: Array | Sequence[float] | None, pixel_weight: Array | None, options: Options
+) -> Call:
+    """Validate the arguments of the loss; an error names the argument, the rule, what came, and what to do."""
+    library = find_library("logits", logits)
+    engine = engine_for(library, logits)
+    beside = _Beside("logits", logits, library)
+    beside.check("labels", labels)
+    check_dtype(library, "logits", logits, FLOATING, "real floating")
+    check_dtype(library, "labels", labels, INTEGER, "integer")
+    options = replace(options, axis=_class_axis(options.axis, logits))
+    _check_label_shape(logits, labels, options.axis)
+    n_classes = logits.shape[options.axis]
+    if weight is not None:
+        weight = _class_weight(engine, beside, weight, n_classes, logits)
+    if pixel_weight is not None:
+        beside.check("pixel_weight", pixel_weight)
+        check_dtype(library, "pixel_weight", pixel_weight, FLOATING, "real floating")
+        _check_broadcast(pixel_weight, labels)
+    if library.backend.is_readable(labels):
+        _check_label_values(engine, labels, n_classes, options.ignore_index)
+    return Call(
+        engine=engine,
+        backend=library.backend,
+        logits=logits,
+        labels=labels,
+        weight=weight,
+        pixel_weight=pixel_weight,
+        options=options,
+    )
+
+
+def find_library(name: str, array: Array) -> Library:
+    """Find the library of an argument; TypeError if it is no array."""
+    # The root module of a type says what library it is from, not that it is an array.
+    library = library_of(array) if hasattr(array, "shape") and hasattr(array, "dtype") else None
+    if library is None:
+        msg = f"`{name}` must be an array of an array API library: got {type(array).__name__}. Convert it to one first."
+        raise TypeError(msg)
+    return library
+
+
+def engine_for(library: Library, array: Array) -> Engine:
+    """Make the engine of a call on arrays beside this one."""
+    backend = library.backend
+    return Engine(
+        xp=library.xp, device=backend.device(array), kth_largest=backend.kth_largest, total=backend.total
+    )
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The argument that the others must lie beside."""
+
+    name: str
+    array: Array
+    library: Library
+
+    def check(self, name: str, array: Array) -> None:
+        """Refuse an array of another library or on another device."""
+        other = find_library(name, array)
+        if other.xp is not self.library.xp:
+            msg = (
+                f"`{name}` must come from the library of `{self.name}`: got {self.name} from "
+                f"{self.library.backend.name} and {name} from {other.backend.name}. Convert one of them."
+            )
+            raise TypeError(msg)
+        here, there = self.library.backend.device(self.array), other.backend.device(array)
+        if here is not None and there is not None and here != there:
+            msg = (
+                f"`{name}` must be on the device of `{self.name}`: got {self.name} on {here} and {name} on {there}. "
+                "Move one of them."
+            )
+            raise ValueError(msg)
+
+
+def check_mask(library: Library, name: str, mask: Array, other_name: str, other: Array) -> None:
+    """Refuse what is not a bool array of the shape, library and device of another one."""
+    _Beside(other_name, other, library).check(name, mask)
+    check_dtype(library, name, mask, BOOLEAN, "boolean")
+    if mask.ndim != other.ndim or not all(map(_agree, mask.shape, other.shape)):
+        msg = (
+            f"`{name}` must have the shape of `{other_name}`: "
+            f"got {name}.shape={_shape(mask)}, {other_name}.shape={_shape(other)}."
+        )
+        raise ValueError(msg)
+
+
+def check_dtype(library: Library, name: str, array: Array, allowed: tuple[str, ...], kind: str) -> None:
+    """Refuse an array whose dtype is not one of those named."""
+    if name_of(library.xp, array.dtype) not in allowed:
+        there = [dtype for dtype in allowed if hasattr(library.xp, dtype)]
+        msg = f"`{name}` must have a {kind} dtype ({', '.join(there)}): got {array.dtype}. Convert it first."
+        raise TypeError(msg)
+
+
+def _class_axis(axis: int, logits: Array) -> int:
+    ndim = logits.ndim
+    if ndim == 0:
+        msg = "`logits` must have a class axis: got a 0-d array."
+        raise ValueError(msg)
+    if ndim == 1 and axis == 1:
+        return 0  # the default of a single element's logits, which have no other axis
+    if not -ndim <= axis < ndim:
+        msg = f"`axis` must be an axis of `logits`: got axis={axis}, logits.shape={_shape(logits)}."
+        raise ValueError(msg)
+    return axis % ndim
+
+
+def _check_label_shape(logits: Array, labels: Array, axis: int) -> None:
+    if logits.shape[axis] == 0:
+        msg = f"`logits` must have at least one class along axis {axis}: got logits.shape={_shape(logits)}."
+        raise ValueError(msg)
+    expected = tuple(n for i, n in enumerate(logits.shape) if i != axis)
+    if len(expected) != labels.ndim or not all(map(_agree, expected, labels.shape)):
+        msg = (
+            f"`labels` must have the shape of `logits` without the class axis {axis}: "
+            f"got logits.shape={_shape(logits)}, labels.shape={_shape(labels)}."
+        )
+        if labels.ndim == logits.ndim:
+            msg += " Remove the axis of length 1, or convert one-hot labels to class indices."
+        elif labels.ndim == logits.ndim - 1:
+            msg += " Pass `axis=` if the classes are along another axis, or resize one of the two."
+        raise ValueError(msg)
+
+
+def _agree(a: Any, b: Any) -> bool:
+    """Compare two lengths of which a lazy library may not know one."""
+    return a == b or not isinstance(a, int) or not isinstance(b, int)
+
+
+def _class_weight(
+    engine: Engine, beside: _Beside, weight: Array | Sequence[float], n_classes: int, logits: Array
+) -> Array:
+    dtype = compute_dtype(engine.xp, logits.dtype)
+    if isinstance(weight, list | tuple):
+        if not all(isinstance(w, Real) and not isinstance(w, bool) for w in weight):
+            msg = f"`weight` must be an array, or a sequence of numbers: got {weight!r}."
+            raise TypeError(msg)
+        weight = engine.asarray([float(w) for w in weight], dtype)
+    beside.check("weight", weight)
+    check_dtype(beside.library, "weight", weight, FLOATING, "real floating")
+    if weight.ndim != 1 or not _agree(weight.shape[0], n_classes):
+        msg = f"`weight` must have one number per class: got weight.shape={_shape(weight)} for {n_classes} classes."
+        raise ValueError(msg)
+    return engine.xp.astype(weight, dtype)
+
+
+def _check_broadcast(pixel_weight: Array, labels: Array) -> None:
+    shapes = _shape(pixel_weight), _shape(labels)
+    if not all(isinstance(n, int) for shape in shapes for n in shape):
+        return  # lengths that a lazy library does not know yet
+    try:
+        fits = xpx.broadcast_shapes(*shapes) == shapes[1]
+    except ValueError:
+        fits = False
+    if not fits:
+        msg = (
+            "`pixel_weight` must have the shape of `labels`, or one that broadcasts to it: "
+            f"got pixel_weight.shape={shapes[0]}, labels.shape={shapes[1]}."
+        )
+        raise ValueError(msg)
+
+
+def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_index: int | None) -> None:
+    read = read_labels(engine, labels, n_classes, ignore_index)
+    if not bool(engine.xp.any(read.wrong)):
+        return
+    ignore = "" if ignore_index is None else f", or equal ignore_index={ignore_index}"
+    msg = (
+        f"`labels` must lie in [0, {n_classes}){ignore}: got {int(engine.count(read.wrong))} outside, "
+        f"of value {_list_values(engine.xp, read)}. "
+        "Map them to a class, or pass the label to ignore as `ignore_index`."
+    )
+    raise ValueError(msg)
+
+
+def _list_values(xp: Namespace, read: Classes) -> str:
+    """List the smallest different wrong labels, by shapes that do not depend on values."""
+    values: list[str] = []
+    remaining, largest = read.wrong, xp.max(read.index)
+    while bool(xp.any(remaining)):
+        if len(values) == _LISTED:
+            return ", ".join([*values, "..."])
+        smallest = int(xp.min(xp.where(remaining, read.index, largest)))
+        values.append(str(smallest))
+        remaining = remaining & (read.index != smallest)
+    return ", ".join(values)
+
+
+def _shape(array: Array) -> tuple[Any, ...]:
+    return tuple(array.shape)
