@@ -32,13 +32,13 @@ def device_of(array: Array) -> Device | None:
     return getattr(array, "device", None)
 
 
-def is_readable(array: Array) -> bool:
-    """Tell whether an array lies in host memory, as the standard's DLPack protocol tells it."""
+def host_view(array: Array) -> Array | None:
+    """Give the array itself if it lies in host memory, as the standard's DLPack protocol tells it; None if not."""
     try:
         kind, _ = array.__dlpack_device__()
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return False  # lazy, traced, or without memory of its own
-    return int(kind) == 1
+        return None  # lazy, traced, or without memory of its own
+    return array if int(kind) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,9 @@ class Backend:
         Import path of the array API namespace of the library.
     device : callable
         ``device(array)``: the device that new arrays must be made on to meet this one; None where the library decides.
-    is_readable : callable
-        ``is_readable(array)``: whether the host may look at the values without waiting for a device or breaking a trace.
+    host_view : callable
+        ``host_view(array)``: an array of the same values, of any library, that the host may look at without waiting for
+        a device, copying, or breaking a trace; None if there is none.
     kth_largest, total : callable
         Replacements of two steps of the composite; see `ohemloss._kth.kth_largest` and `ohemloss._total.total`.
     loss, value_and_grad : callable or None
@@ -68,7 +69,7 @@ class Backend:
     name: str
     namespace: str
     device: Callable[[Array], Device | None] = device_of
-    is_readable: Callable[[Array], bool] = is_readable
+    host_view: Callable[[Array], Array | None] = host_view
     kth_largest: KthLargest = kth_largest
     total: Total = total
     loss: LossFunction | None = None

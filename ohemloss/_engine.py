@@ -53,6 +53,11 @@ class Engine:
             return self.xp.where(condition, x, self.asarray(fill, x.dtype))
         return self.xp.where(condition, x, fill)
 
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """Sum along one axis, in the dtype of `x`: the standard before 2023.12 widens to its default."""
+        result = self.xp.sum(x, axis=axis, keepdims=keepdims)
+        return result if result.dtype == x.dtype else self.xp.astype(result, x.dtype)
+
     def count(self, mask: Array) -> Array:
         """Count the true elements, as an integer of the default dtype."""
         try:

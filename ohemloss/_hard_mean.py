@@ -61,10 +61,10 @@ def hard_mean(
     >>> float(ohemloss.hard_mean(errors, where=errors < 3.0, thresh=0.2, min_kept=0))
     1.15
     """
-    check_min_kept(min_kept)
-    check_real("thresh", thresh, -math.inf, math.inf, or_none="None for no threshold")
+    min_kept = check_min_kept(min_kept)
+    thresh = check_real("thresh", thresh, -math.inf, math.inf, or_none="None for no threshold")
     library = find_library("losses", losses)
-    check_dtype(library, "losses", losses, FLOATING, "real floating")
+    check_dtype(library, "losses", losses, FLOATING, "a real floating")
     engine = engine_for(library, losses)
     if where is None:
         pool = (losses == losses) | (losses != losses)  # true also for NaN
@@ -72,6 +72,6 @@ def hard_mean(
         check_mask(library, "where", where, "losses", losses)
         pool = where
     losses = engine.where(pool, engine.xp.astype(losses, compute_dtype(engine.xp, losses.dtype)), 0.0)
-    rule = MiningRule(cut=math.inf if thresh is None else float(thresh), min_kept=min_kept)
+    rule = MiningRule(cut=math.inf if thresh is None else thresh, min_kept=min_kept)
     cut = mine(engine, losses, pool, rule).cut
     return _composite.reduce(engine, losses, weigh(engine, losses, pool, cut), cut, "mean")

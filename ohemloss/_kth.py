@@ -51,13 +51,15 @@ def _kth_largest_magnitude(engine: "Engine", x: Array, k: Array) -> Array:
     exponent_bits, fraction_bits = _FIELDS[str(name_of(engine.xp, x.dtype))]
     powers = _powers_of_two(exponent_bits)
     base = _largest_reached(engine, x, k, powers)
-    # Below the smallest normal number (base 0) the fraction bits weigh what they weigh just above it.
-    step = engine.where(base > 0.0, base, powers[1])
-    for _ in range(fraction_bits):
-        step = step * 0.5  # exact, as is every sum below: no candidate has more bits than its dtype
-        candidate = base + step
-        base = engine.xp.where(engine.count(x >= candidate) >= k, candidate, base)
-    return base
+    # The answer is a power of two times a fraction in [1, 2); below the smallest normal number, that times one in [0, 1).
+    # Products, because the sums of a power and its small parts would pass through subnormal numbers, which some devices
+    # flush to zero. All are exact: no candidate has more bits than its dtype.
+    power = engine.where(base > 0.0, base, powers[1])
+    fraction = engine.xp.astype(base > 0.0, x.dtype)
+    for i in range(1, fraction_bits + 1):
+        candidate = fraction + 0.5**i
+        fraction = engine.xp.where(engine.count(x >= power * candidate) >= k, candidate, fraction)
+    return power * fraction
 
 
 def _powers_of_two(exponent_bits: int) -> list[float]:

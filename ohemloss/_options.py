@@ -23,12 +23,16 @@ class Options:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
-        check_real("thresh", self.thresh, 0, 1, or_none="None for no threshold")
-        check_min_kept(self.min_kept)
-        check_integer("ignore_index", self.ignore_index, or_none="None to ignore no label")
-        check_real("label_smoothing", self.label_smoothing, 0, 1)
-        check_integer("axis", self.axis)
+        """Refuse what has no meaning, and keep plain Python numbers, whatever kind of number came."""
+        checked = {
+            "thresh": check_real("thresh", self.thresh, 0, 1, or_none="None for no threshold"),
+            "min_kept": check_min_kept(self.min_kept),
+            "ignore_index": check_integer("ignore_index", self.ignore_index, or_none="None to ignore no label"),
+            "label_smoothing": check_real("label_smoothing", self.label_smoothing, 0, 1),
+            "axis": check_integer("axis", self.axis),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if self.reduction not in get_args(Reduction):
             msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
             raise ValueError(msg)
@@ -44,41 +48,45 @@ class Options:
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
-def check_min_kept(min_kept: int | float) -> None:
-    """Refuse what is neither a count nor a fraction."""
+def check_min_kept(min_kept: int | float) -> int | float:
+    """Return a count as an int and a fraction as a float; refuse anything else."""
     if isinstance(min_kept, bool) or not isinstance(min_kept, Real):
         msg = f"`min_kept` must be an int (a count) or a float (a fraction): got {min_kept!r}."
         raise TypeError(msg)
     if isinstance(min_kept, Integral):
         if min_kept < 0:
-            msg = f"`min_kept` as a count must not be negative: got {min_kept!r}."
+            msg = f"`min_kept` as a count must not be negative: got {min_kept}."
             raise ValueError(msg)
-    elif not 0 <= min_kept <= 1:
+        return int(min_kept)
+    if not 0 <= min_kept <= 1:
         msg = (
-            f"`min_kept` as a fraction must lie in [0, 1]: got {min_kept!r}. "
+            f"`min_kept` as a fraction must lie in [0, 1]: got {min_kept}. "
             "For a count pass an int, for instance `min_kept=int(n)`."
         )
         raise ValueError(msg)
+    return float(min_kept)
 
 
-def check_real(name: str, value: float | None, low: float, high: float, *, or_none: str | None = None) -> None:
-    """Refuse what is not a number of the interval, nor None where None has a meaning."""
+def check_real(name: str, value: float | None, low: float, high: float, *, or_none: str | None = None) -> float | None:
+    """Return a number of the interval as a float, or None where None has a meaning; refuse anything else."""
     if value is None and or_none is not None:
-        return
+        return None
     hint = f", or {or_none}" if or_none else ""
     if isinstance(value, bool) or not isinstance(value, Real):
         msg = f"`{name}` must be a number{hint}: got {value!r}."
         raise TypeError(msg)
     if not low <= value <= high:
-        msg = f"`{name}` must lie in [{low}, {high}]{hint}: got {value!r}."
+        msg = f"`{name}` must lie in [{low}, {high}]{hint}: got {value}."
         raise ValueError(msg)
+    return float(value)
 
 
-def check_integer(name: str, value: int | None, *, or_none: str | None = None) -> None:
-    """Refuse what is not an integer, nor None where None has a meaning."""
+def check_integer(name: str, value: int | None, *, or_none: str | None = None) -> int | None:
+    """Return an integer as an int, or None where None has a meaning; refuse anything else."""
     if value is None and or_none is not None:
-        return
+        return None
     if isinstance(value, bool) or not isinstance(value, Integral):
         hint = f", or {or_none}" if or_none else ""
         msg = f"`{name}` must be an int{hint}: got {value!r}."
         raise TypeError(msg)
+    return int(value)

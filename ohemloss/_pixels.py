@@ -55,16 +55,16 @@ def pixel_losses(
     class_weight = None if weight is None else _along_axis(xp, weight, axis, logits.ndim)
     label_scales = scales
     if class_weight is not None:
-        label_scales = scales * xp.sum(engine.where(is_label, class_weight, 0.0), axis=axis)
+        label_scales = scales * engine.sum(engine.where(is_label, class_weight, 0.0), axis)
 
     # The logits of a pixel that cannot count are replaced, not multiplied by 0: neither their NaN nor its gradient passes.
     counts = read.valid & ((scales if options.label_smoothing else label_scales) != 0)
     logits = engine.where(xp.expand_dims(counts, axis=axis), xp.astype(logits, dtype), 0.0)
     shifted = logits - xp.max(logits, axis=axis, keepdims=True)
     exps = xp.exp(shifted)
-    sums = xp.sum(exps, axis=axis, keepdims=True)
+    sums = engine.sum(exps, axis, keepdims=True)
     log_sums = xp.log(sums)
-    nll = xp.squeeze(log_sums, axis=axis) - xp.sum(engine.where(is_label, shifted, 0.0), axis=axis)
+    nll = xp.squeeze(log_sums, axis=axis) - engine.sum(engine.where(is_label, shifted, 0.0), axis)
 
     losses = engine.where(label_scales != 0, label_scales * nll, 0.0)
     if options.label_smoothing:
@@ -72,7 +72,7 @@ def pixel_losses(
         if class_weight is not None:
             all_nll = engine.where(class_weight != 0, class_weight * all_nll, 0.0)
         share = options.label_smoothing / n_classes
-        losses = (1 - options.label_smoothing) * losses + share * scales * xp.sum(all_nll, axis=axis)
+        losses = (1 - options.label_smoothing) * losses + share * scales * engine.sum(all_nll, axis)
     return Pixels(
         losses=engine.where(read.valid, losses, 0.0),
         valid=read.valid,
@@ -103,7 +103,7 @@ def logits_gradient(engine: Engine, pixels: Pixels, cotangents: Array, weight: A
     else:
         smooth_factor = xp.expand_dims(smoothing / n_classes * cotangents * pixels.scales, axis=axis)
         class_weight = 1.0 if weight is None else _along_axis(xp, weight, axis, pixels.exps.ndim)
-        weight_sum = n_classes if weight is None else xp.sum(weight)
+        weight_sum = n_classes if weight is None else engine.sum(weight, 0)
         gradient = softmax * (label_factor + smooth_factor * weight_sum) - label_part - smooth_factor * class_weight
     return engine.where(xp.expand_dims(cotangents, axis=axis) != 0, gradient, 0.0)
 

@@ -115,4 +115,5 @@ def _standard_library(array: Array) -> Library | None:
         xp = array_api_compat.array_namespace(array)
     except TypeError:
         return None
-    return Library(xp, Backend(name=xp.__name__.partition(".")[0], namespace=xp.__name__))
+    name = type(array).__module__.partition(".")[0]
+    return Library(xp, Backend(name=name, namespace=xp.__name__))

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-import array_api_extra as xpx
-
 from ._backend import Backend
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype, name_of
 from ._engine import Engine
@@ -40,8 +38,8 @@ def prepare(
     engine = engine_for(library, logits)
     beside = _Beside("logits", logits, library)
     beside.check("labels", labels)
-    check_dtype(library, "logits", logits, FLOATING, "real floating")
-    check_dtype(library, "labels", labels, INTEGER, "integer")
+    check_dtype(library, "logits", logits, FLOATING, "a real floating")
+    check_dtype(library, "labels", labels, INTEGER, "an integer")
     options = replace(options, axis=_class_axis(options.axis, logits))
     _check_label_shape(logits, labels, options.axis)
     n_classes = logits.shape[options.axis]
@@ -49,10 +47,12 @@ def prepare(
         weight = _class_weight(engine, beside, weight, n_classes, logits)
     if pixel_weight is not None:
         beside.check("pixel_weight", pixel_weight)
-        check_dtype(library, "pixel_weight", pixel_weight, FLOATING, "real floating")
+        check_dtype(library, "pixel_weight", pixel_weight, FLOATING, "a real floating")
         _check_broadcast(pixel_weight, labels)
-    if library.backend.is_readable(labels):
-        _check_label_values(engine, labels, n_classes, options.ignore_index)
+    visible = library.backend.host_view(labels)
+    if visible is not None:
+        on_host = engine_for(find_library("labels", visible), visible)
+        _check_label_values(on_host, visible, n_classes, options.ignore_index)
     return Call(
         engine=engine,
         backend=library.backend,
@@ -111,7 +111,7 @@ class _Beside:
 def check_mask(library: Library, name: str, mask: Array, other_name: str, other: Array) -> None:
     """Refuse what is not a bool array of the shape, library and device of another one."""
     _Beside(other_name, other, library).check(name, mask)
-    check_dtype(library, name, mask, BOOLEAN, "boolean")
+    check_dtype(library, name, mask, BOOLEAN, "a boolean")
     if mask.ndim != other.ndim or not all(map(_agree, mask.shape, other.shape)):
         msg = (
             f"`{name}` must have the shape of `{other_name}`: "
@@ -124,7 +124,7 @@ def check_dtype(library: Library, name: str, array: Array, allowed: tuple[str, .
     """Refuse an array whose dtype is not one of those named."""
     if name_of(library.xp, array.dtype) not in allowed:
         there = [dtype for dtype in allowed if hasattr(library.xp, dtype)]
-        msg = f"`{name}` must have a {kind} dtype ({', '.join(there)}): got {array.dtype}. Convert it first."
+        msg = f"`{name}` must have {kind} dtype ({', '.join(there)}): got {array.dtype}. Convert it first."
         raise TypeError(msg)
 
 
@@ -173,7 +173,7 @@ def _class_weight(
             raise TypeError(msg)
         weight = engine.asarray([float(w) for w in weight], dtype)
     beside.check("weight", weight)
-    check_dtype(beside.library, "weight", weight, FLOATING, "real floating")
+    check_dtype(beside.library, "weight", weight, FLOATING, "a real floating")
     if weight.ndim != 1 or not _agree(weight.shape[0], n_classes):
         msg = f"`weight` must have one number per class: got weight.shape={_shape(weight)} for {n_classes} classes."
         raise ValueError(msg)
@@ -181,17 +181,12 @@ def _class_weight(
 
 
 def _check_broadcast(pixel_weight: Array, labels: Array) -> None:
-    shapes = _shape(pixel_weight), _shape(labels)
-    if not all(isinstance(n, int) for shape in shapes for n in shape):
-        return  # lengths that a lazy library does not know yet
-    try:
-        fits = xpx.broadcast_shapes(*shapes) == shapes[1]
-    except ValueError:
-        fits = False
-    if not fits:
+    got, wanted = _shape(pixel_weight), _shape(labels)
+    trailing = wanted[len(wanted) - len(got) :]
+    if len(got) > len(wanted) or not all(n == 1 or _agree(n, m) for n, m in zip(got, trailing, strict=True)):
         msg = (
             "`pixel_weight` must have the shape of `labels`, or one that broadcasts to it: "
-            f"got pixel_weight.shape={shapes[0]}, labels.shape={shapes[1]}."
+            f"got pixel_weight.shape={got}, labels.shape={wanted}."
         )
         raise ValueError(msg)
 

@@ -2,7 +2,7 @@
 
 from ohemloss import Backend
 
-from ._library import device, is_readable, register_pytrees
+from ._library import device, host_view, register_pytrees
 from ._op import SUPPORTS, loss, value_and_grad
 from ._steps import kth_largest
 
@@ -12,7 +12,7 @@ backend = Backend(
     name="jax",
     namespace="jax.numpy",
     device=device,
-    is_readable=is_readable,
+    host_view=host_view,
     kth_largest=kth_largest,
     loss=loss,
     value_and_grad=value_and_grad,

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 import jax
+import numpy as np
 
 from ohemloss import Cut, Trace
 
@@ -15,11 +16,14 @@ def device(array: jax.Array) -> Any:
     return next(iter(array.devices()))
 
 
-def is_readable(array: jax.Array) -> bool:
-    """Tell whether an array is whole, concrete, and in host memory."""
+def host_view(array: jax.Array) -> np.ndarray | None:
+    """Give a NumPy view of an array that is whole, concrete, and in host memory."""
+    # Of NumPy, because within `jax.jit` each operation is traced, also those on concrete arrays.
     if isinstance(array, jax.core.Tracer) or not array.is_fully_addressable:
-        return False
-    return all(there.platform == "cpu" for there in array.devices())
+        return None
+    if any(there.platform != "cpu" for there in array.devices()):
+        return None
+    return np.asarray(array)
 
 
 def register_pytrees() -> None:

@@ -4,11 +4,11 @@ import torch
 
 from ohemloss import Backend, register
 
-from ._library import is_readable, kth_largest
+from ._library import host_view, kth_largest
 from ._module import OhemCELoss
 
 backend = Backend(
-    name="torch", namespace="array_api_compat.torch", is_readable=is_readable, kth_largest=kth_largest
+    name="torch", namespace="array_api_compat.torch", host_view=host_view, kth_largest=kth_largest
 )
 
 # Ahead of the first call: a compiler that traces the look-up must not meet an import.

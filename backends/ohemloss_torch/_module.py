@@ -49,7 +49,7 @@ class OhemCELoss(torch.nn.Module):
             reduction=reduction,
         )
         if weight is not None and not isinstance(weight, torch.Tensor):
-            weight = torch.tensor(weight)
+            weight = torch.tensor(weight, dtype=torch.get_default_dtype())
         self.register_buffer("weight", weight)
 
     def forward(

@@ -1,0 +1,50 @@
+"""Seeded inputs with a known share of hard pixels, and what is expected of each dtype."""
+
+import numpy as np
+
+# The share of pixels whose loss is above -log(0.7). The last is below 1/16, so that min_kept decides.
+REGIMES = {"95% hard": 0.95, "40% hard": 0.40, "3% hard": 0.03}
+
+# Relative and absolute tolerance of the value and of the gradient. The value of a half is computed in float32, its
+# gradient is rounded to half.
+TOLERANCE = {
+    "float64": {"value": (1e-13, 1e-14), "gradient": (1e-12, 1e-15)},
+    "float32": {"value": (2e-6, 1e-7), "gradient": (1e-5, 1e-8)},
+    "float16": {"value": (2e-6, 1e-7), "gradient": (1e-3, 6e-8)},
+    "bfloat16": {"value": (2e-6, 1e-7), "gradient": (8e-3, 1e-8)},
+}
+# Of the differences that stand in for the derivative in the oracle.
+DIFFERENCES = {"rtol": 1e-6, "atol": 1e-10}
+
+
+def tolerance(dtype, what):
+    """Give the tolerance as keyword arguments."""
+    rtol, atol = TOLERANCE[dtype][what]
+    return {"rtol": rtol, "atol": atol}
+
+
+def make(regime="40% hard", shape=(2, 6, 7), n_classes=5, ignored=0.1, seed=0, dtype="float64"):
+    """Make logits (n, c, *spatial), rounded to `dtype`, and labels: about `ignored` of them are 255."""
+    rng = np.random.default_rng([seed, len(regime), *shape])
+    n = int(np.prod(shape))
+    labels = rng.integers(n_classes, size=n)
+    n_hard = round(REGIMES[regime] * n)
+    p = np.concatenate([rng.uniform(0.02, 0.65, n_hard), rng.uniform(0.75, 0.99, n - n_hard)])
+    rng.shuffle(p)
+    logits = rng.normal(size=(n, n_classes))
+    others = np.ones((n, n_classes), dtype=bool)
+    others[np.arange(n), labels] = False
+    rest = np.log(np.exp(logits).sum(axis=1, where=others))
+    logits[np.arange(n), labels] = rest + np.log(p / (1 - p))
+    labels[rng.random(n) < ignored] = 255
+    logits = np.moveaxis(logits.reshape(*shape, n_classes), -1, 1)
+    return round_to(logits, dtype), labels.reshape(shape)
+
+
+def round_to(array, dtype):
+    """Round to a dtype and return as float64: the input that all sides see."""
+    if dtype == "bfloat16":
+        bits = np.asarray(array, np.float32).view(np.uint32)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+        return rounded.astype(np.uint32).view(np.float32).astype(np.float64)
+    return np.asarray(array).astype(dtype).astype(np.float64)

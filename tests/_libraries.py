@@ -1,0 +1,174 @@
+"""The array libraries that the tests run on: how to make an array there, and how to compare one."""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import array_api_extra.testing as xpx_testing
+import numpy as np
+import pytest
+
+FLOATS = ("float32", "float64")
+HALVES = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Library:
+    """One library in one setting. `id` is the name of the test parameter."""
+
+    id: str
+    package: str  # what OHEMLOSS_TEST_XP names
+    namespace: str
+    device: str | None = None
+    floats: tuple[str, ...] = FLOATS
+    label_dtype: str = "int64"
+    host: bool = True  # the host may read labels: an error instead of NaN
+    eager: bool = True  # shapes may depend on values
+    readonly: bool = False
+    traced: bool = False  # run through `jax.jit`: nobody can look at a value
+    flags: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def integers(self) -> list[str]:
+        """Name the integer dtypes of the library, those of 64 bits only where it computes with them."""
+        names = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+        narrow = self.label_dtype == "int32"
+        return [name for name in names if hasattr(self.xp, name) and not (narrow and name.endswith("64"))]
+
+    @cached_property
+    def xp(self) -> Any:
+        return importlib.import_module(self.namespace)
+
+    @contextlib.contextmanager
+    def setting(self):
+        """Hold the setting of the library for the time of a test; skip if its device is absent."""
+        if self.id.endswith("cuda"):
+            _skip_without_cuda(self)
+        with contextlib.ExitStack() as stack:
+            if self.package == "array_api_strict":
+                stack.enter_context(warnings.catch_warnings())
+                # "2021.12 was requested but the returned namespace is 2022.12": it has no older one.
+                warnings.filterwarnings("ignore", "The 2021.12 version", UserWarning)
+                stack.enter_context(self.xp.ArrayAPIStrictFlags(**self.flags))
+            elif self.flags:  # jax_enable_x64
+                stack.enter_context(importlib.import_module("jax").enable_x64(True))
+            yield self
+
+    def asarray(self, array: Any, dtype: str | None = None) -> Any:
+        """Make an array of the library from a NumPy one; `dtype` by name, also one that NumPy lacks."""
+        array = np.asarray(array)
+        if dtype == "bfloat16" or (dtype is None and array.dtype == np.int64 and self.label_dtype != "int64"):
+            target = dtype or self.label_dtype
+            array = array.astype(np.float32 if dtype else target)
+        else:
+            target = dtype or str(array.dtype)
+            array = array.astype(target)
+        made = self.xp.asarray(_fresh(array, self.readonly), **self._device())
+        return made if target == str(array.dtype) else self.xp.astype(made, getattr(self.xp, target))
+
+    def numpy(self, array: Any) -> np.ndarray:
+        """Bring an array of the library to NumPy, bfloat16 as float32."""
+        if hasattr(array, "unwrap_numpy"):
+            return array.unwrap_numpy()
+        if self.device and self.package == "array_api_strict":
+            array = array.to_device(self.xp.Device("CPU_DEVICE"))
+        if hasattr(array, "detach"):
+            array = array.detach().cpu()
+        elif hasattr(array, "get"):
+            array = array.get()
+        if "bfloat16" in str(array.dtype):
+            array = self.xp.astype(array, self.xp.float32)
+        return np.asarray(array)
+
+    def assert_close(self, actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0) -> None:
+        """Compare with NumPy values: the same library, dtype, shape and device, and close."""
+        dtype = str(actual.dtype).rpartition(".")[2].strip("'>")
+        desired = self.asarray(np.asarray(expected, dtype=np.float64), dtype) if "float" in dtype else expected
+        if "float" not in dtype:
+            desired = self.asarray(np.asarray(expected).astype(dtype))
+        assert type(actual) is type(desired)
+        if self.package in ("mlx", "ndonnx", "array_api_strict") or dtype == "bfloat16":
+            # The testing functions do not know the first two, and use the newest standard for the third.
+            assert actual.dtype == desired.dtype
+            assert getattr(actual, "device", None) == getattr(desired, "device", None)
+            assert tuple(actual.shape) == tuple(desired.shape)
+            np.testing.assert_allclose(self.numpy(actual), self.numpy(desired), rtol=rtol, atol=atol)
+        else:
+            xpx_testing.assert_close(actual, desired, rtol=rtol, atol=atol)
+
+    def _device(self) -> dict[str, Any]:
+        if self.device is None:
+            return {}
+        if self.package == "array_api_strict":
+            return {"device": self.xp.Device(self.device)}
+        if self.package == "jax":
+            return {"device": importlib.import_module("jax").devices(self.device)[0]}
+        return {"device": self.device}
+
+
+def _fresh(array: np.ndarray, readonly: bool) -> np.ndarray:
+    array = array.copy()
+    if readonly:
+        array.flags.writeable = False
+    return array
+
+
+def _skip_without_cuda(library: Library) -> None:
+    if library.package == "torch":
+        present = library.xp.cuda.is_available()
+    elif library.package == "cupy":
+        present = library.xp.cuda.is_available()
+    else:
+        try:
+            present = bool(importlib.import_module("jax").devices("cuda"))
+        except RuntimeError:
+            present = False
+    if not present:
+        pytest.skip(f"{library.package}: no CUDA device")
+
+
+_STRICT = "array_api_strict"
+_TORCH = "array_api_compat.torch"
+_NO_LAZINESS = {"boolean_indexing": False, "data_dependent_shapes": False, "enabled_extensions": ()}
+
+LIBRARIES = [
+    Library("numpy", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS)),
+    Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True),
+    Library("strict", _STRICT, _STRICT),
+    Library("strictest", _STRICT, _STRICT, flags=_NO_LAZINESS, eager=False),
+    *(
+        Library(f"strict-{version}", _STRICT, _STRICT, flags={"api_version": version})
+        for version in ("2021.12", "2022.12", "2023.12", "2024.12")
+    ),
+    Library("strict-device1", _STRICT, _STRICT, device="device1"),
+    Library("strict-no_float64", _STRICT, _STRICT, device="no_float64", floats=("float32",)),
+    Library("strict-no_x64", _STRICT, _STRICT, device="no_x64", floats=("float32",), label_dtype="int32"),
+    Library("torch", "torch", _TORCH, floats=(*HALVES, *FLOATS)),
+    Library("torch-cuda", "torch", _TORCH, device="cuda", floats=(*HALVES, *FLOATS), host=False),
+    Library("jax", "jax", "jax.numpy", floats=(*HALVES, "float32"), label_dtype="int32", host=False, traced=True),
+    Library("jax-x64", "jax", "jax.numpy", flags={"jax_enable_x64": True}),
+    Library("jax-cuda", "jax", "jax.numpy", device="cuda", floats=(*HALVES, "float32"), label_dtype="int32", host=False),
+    Library("cupy-cuda", "cupy", "array_api_compat.cupy", floats=("float16", *FLOATS), host=False),
+    Library("dask", "dask", "array_api_compat.dask.array", host=False, eager=False),
+    Library("ndonnx", "ndonnx", "ndonnx", host=False, eager=False),
+    Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
+]
+# Minutes a call: it plans and writes every step to disk. It runs the documented tensors only.
+CUBED = Library("cubed", "cubed", "cubed.array_api", host=False, eager=False)
+
+PACKAGES = {library.package for library in [*LIBRARIES, CUBED]}
+
+
+def requested_packages() -> set[str]:
+    """Read OHEMLOSS_TEST_XP: the libraries that must be there. Empty: whatever is installed."""
+    names = os.environ.get("OHEMLOSS_TEST_XP", "").replace("-", "_")
+    return {name.strip() for name in names.split(",") if name.strip()}
+
+
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,149 @@
+"""The oracle: the loss written from its formula, in plain Python loops over float64 numbers, slow on purpose."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+
+@dataclass
+class Reference:
+    """Every step, as NumPy float64 arrays in the shape of the labels, and plain numbers."""
+
+    pixel_loss: np.ndarray
+    valid: np.ndarray
+    weights: np.ndarray
+    cut: float
+    tie_weight: float
+    count: int
+    n_valid: int
+    n_min: int
+    n_hard: int
+    value: float | np.ndarray
+    normaliser: float
+
+
+def pixel_loss(x, y, *, ignore_index=255, weight=None, u=1.0, label_smoothing=0.0):
+    """Compute the loss of one pixel from its C logits."""
+    if y == ignore_index:
+        return 0.0
+    n_classes = len(x)
+    w = [1.0] * n_classes if weight is None else [float(v) for v in weight]
+    if not 0 <= y < n_classes:
+        return math.nan
+    if u == 0 or (w[y] == 0 and not label_smoothing):
+        return 0.0
+    if any(math.isnan(v) or v == math.inf for v in x) or all(v == -math.inf for v in x):
+        return math.nan
+    top = max(x)
+    log_sum = math.log(math.fsum(math.exp(v - top) for v in x))
+    nll = [log_sum - (v - top) for v in x]
+    hard_part = w[y] * nll[y] if w[y] else 0.0
+    if not label_smoothing:
+        return u * hard_part
+    soft_part = math.fsum(w[c] * nll[c] for c in range(n_classes) if w[c]) if math.inf not in nll else math.inf
+    return u * ((1 - label_smoothing) * hard_part + label_smoothing / n_classes * soft_part)
+
+
+def select(losses, valid, *, cut, min_kept):
+    """Weigh each element: 1 above the cut, a share at it, 0 below. Returns weights and the facts of the choice."""
+    pool = [loss for loss, counts in zip(losses, valid, strict=True) if counts]
+    if isinstance(min_kept, int):
+        n_min = min(min_kept, len(pool))
+    else:
+        n_min = math.floor(Fraction(min_kept).limit_denominator(2**20) * len(pool))
+    rank = [math.inf if math.isnan(loss) else loss for loss in pool]
+    hard = [math.isnan(loss) or loss > cut for loss in pool]
+    n_hard = sum(hard)
+    if n_hard >= n_min:
+        weights = [float(counts and (math.isnan(v) or v > cut)) for v, counts in zip(losses, valid, strict=True)]
+        return weights, cut, 0.0, n_hard, n_min, n_hard
+    last = sorted(rank, reverse=True)[n_min - 1]
+    above = sum(math.isnan(v) or v > last for v in pool)
+    ties = sum(v == last for v in pool)
+    share = (n_min - above) / ties
+    weights = [
+        0.0 if not counts else 1.0 if (math.isnan(v) or v > last) else share if v == last else 0.0
+        for v, counts in zip(losses, valid, strict=True)
+    ]
+    return weights, last, share, n_min, n_min, n_hard
+
+
+def reference(
+    logits,
+    labels,
+    *,
+    thresh=0.7,
+    min_kept=1 / 16,
+    ignore_index=255,
+    weight=None,
+    pixel_weight=None,
+    label_smoothing=0.0,
+    axis=1,
+    reduction="mean",
+):
+    """Compute `ohem_cross_entropy` and every step of it."""
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    rows = np.moveaxis(logits, 0 if logits.ndim == 1 else axis, -1).reshape(-1, logits.shape[0 if logits.ndim == 1 else axis])
+    u = np.broadcast_to(1.0 if pixel_weight is None else np.asarray(pixel_weight, np.float64), labels.shape).ravel()
+    flat = [int(y) for y in labels.ravel()]
+    losses = [
+        pixel_loss(
+            [float(v) for v in row],
+            y,
+            ignore_index=ignore_index,
+            weight=weight,
+            u=float(u_i),
+            label_smoothing=label_smoothing,
+        )
+        for row, y, u_i in zip(rows, flat, u, strict=True)
+    ]
+    valid = [y != ignore_index for y in flat]
+    cut = -math.log(thresh) if thresh else math.inf
+    weights, cut_value, share, count, n_min, n_hard = select(losses, valid, cut=cut, min_kept=min_kept)
+    mined = [w * loss if w else 0.0 for w, loss in zip(weights, losses, strict=True)]
+    normaliser = max(count, 1) if reduction == "mean" else 1
+    value = np.reshape(mined, labels.shape) if reduction == "none" else _sum(mined) / normaliser
+    return Reference(
+        pixel_loss=np.reshape(losses, labels.shape),
+        valid=np.reshape(valid, labels.shape),
+        weights=np.reshape(weights, labels.shape),
+        cut=cut_value,
+        tie_weight=share,
+        count=count,
+        n_valid=sum(valid),
+        n_min=n_min,
+        n_hard=n_hard,
+        value=value,
+        normaliser=normaliser,
+    )
+
+
+def gradient(logits, labels, *, step=1e-5, **options):
+    """Differentiate the value by central differences in float64, with the selection held fixed."""
+    logits = np.asarray(logits, dtype=np.float64)
+    axis = 0 if logits.ndim == 1 else options.get("axis", 1)
+    base = reference(logits, labels, **options)
+    coefficient = base.weights / base.normaliser
+    per_pixel = {k: v for k, v in options.items() if k in ("ignore_index", "weight", "label_smoothing")}
+    u = np.broadcast_to(options.get("pixel_weight", 1.0), np.shape(labels))
+    rows = np.moveaxis(logits, axis, -1)
+    result = np.zeros_like(rows)
+    for i in np.ndindex(np.shape(labels)):
+        if coefficient[i] == 0:
+            continue
+        for c in range(rows.shape[-1]):
+            values = []
+            for sign in (1, -1):
+                x = [float(v) for v in rows[i]]
+                x[c] += sign * step
+                values.append(pixel_loss(x, int(np.asarray(labels)[i]), u=float(u[i]), **per_pixel))
+            result[(*i, c)] = coefficient[i] * (values[0] - values[1]) / (2 * step)
+    return np.moveaxis(result, -1, axis)
+
+
+def _sum(values):
+    if any(math.isnan(v) for v in values):
+        return math.nan
+    return math.inf if math.inf in values else math.fsum(values)

@@ -1,0 +1,82 @@
+"""Fixtures: every test that takes `library` or `xp` runs over every array library."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+from array_api_extra.testing import patch_lazy_xp_functions
+
+from tests._libraries import CUBED, LIBRARIES, PACKAGES, is_installed, requested_packages
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("default")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "skip_library(*ids, reason): do not run the test on these libraries")
+    config.addinivalue_line("markers", "xfail_library(*ids, reason): the test must fail on these libraries")
+    requested = requested_packages()
+    unknown, absent = requested - PACKAGES, {name for name in requested & PACKAGES if not is_installed(name)}
+    if unknown or absent:
+        msg = f"OHEMLOSS_TEST_XP names what is not {'known' if unknown else 'installed'}: {sorted(unknown or absent)}"
+        raise pytest.UsageError(msg)
+
+
+def pytest_generate_tests(metafunc):
+    """Spread `library` and `any_library` over the libraries; pair `float_dtype` with those that a library has."""
+    requested = requested_packages()
+    names = metafunc.fixturenames
+    for name, libraries in {"library": LIBRARIES, "any_library": [*LIBRARIES, CUBED]}.items():
+        chosen = [library for library in libraries if not requested or library.package in requested]
+        if name in names and "float_dtype" in names:
+            pairs = [(library, dtype) for library in chosen for dtype in library.floats]
+            ids = [f"{library.id}-{dtype}" for library, dtype in pairs]
+            metafunc.parametrize((name, "float_dtype"), pairs, ids=ids, indirect=[name])
+        elif name in names:
+            metafunc.parametrize(name, chosen, ids=[library.id for library in chosen], indirect=True)
+
+
+@pytest.fixture
+def library(request):
+    """One array library in one setting."""
+    yield from _serve(request, request.param)
+
+
+@pytest.fixture
+def any_library(request):
+    """Like `library`, and also those that are too slow for more than a few calls."""
+    yield from _serve(request, request.param)
+
+
+@pytest.fixture
+def xp(library):
+    """The namespace of `library`."""
+    return library.xp
+
+
+def _serve(request, library):
+    for marker in request.node.iter_markers("skip_library"):
+        if library.id in marker.args or library.package in marker.args:
+            pytest.skip(f"{library.id}: {marker.kwargs['reason']}")
+    for marker in request.node.iter_markers("xfail_library"):
+        if library.id in marker.args or library.package in marker.args:
+            request.node.add_marker(pytest.mark.xfail(reason=marker.kwargs["reason"], strict=True))
+    if not is_installed(library.package):
+        pytest.skip(f"{library.package} is not installed")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(library.setting())
+        if library.traced or library.package == "dask":
+            # Under JAX the functions that a test module names run jitted; under Dask they may not compute.
+            stack.enter_context(patch_lazy_xp_functions(request, xp=library.xp))
+        yield library
+
+
+@pytest.fixture
+def project():
+    """The folder of the sources; the tests of them skip where only the wheel is."""
+    folder = Path(__file__).parent.parent
+    if not (folder / "pyproject.toml").exists():
+        pytest.skip("the sources are not here")
+    return folder

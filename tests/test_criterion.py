@@ -1,0 +1,68 @@
+"""The options, fixed once."""
+
+import copy
+import dataclasses
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+
+import ohemloss
+from ohemloss import OhemCELoss
+from tests._cases import make, tolerance
+
+OPTIONS = {
+    "thresh": 0.5,
+    "min_kept": 40,
+    "ignore_index": 2,
+    "weight": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "label_smoothing": 0.1,
+    "axis": -1,
+    "reduction": "sum",
+}
+
+
+def test_one_criterion_serves_every_library(library):
+    logits, labels = make("40% hard")
+    labels[labels == 255] = 0
+    x, y = library.asarray(np.moveaxis(logits, 1, -1), "float32"), library.asarray(labels)
+    u = library.asarray(np.full((2, 1, 7), 0.5), "float32")
+    criterion = OhemCELoss(**OPTIONS)
+    expected, gradient = ohemloss.value_and_grad(x, y, pixel_weight=u, **OPTIONS)
+    value, grad = criterion.value_and_grad(x, y, pixel_weight=u)
+    close = tolerance("float32", "value")
+    for actual in (value, criterion(x, y, pixel_weight=u), criterion.explain(x, y, pixel_weight=u).value):
+        library.assert_close(actual, library.numpy(expected), **close)
+    library.assert_close(grad, library.numpy(gradient), **close)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, "OhemCELoss()"),
+        ({"thresh": None}, "OhemCELoss(thresh=None)"),
+        ({"thresh": 0.6, "weight": (1.0, 2.0)}, "OhemCELoss(thresh=0.6, weight=(1.0, 2.0))"),
+        ({"weight": np.asarray([1.0, 2.0])}, "OhemCELoss(weight=array([1., 2.]))"),
+    ],
+)
+def test_repr(options, shown):
+    assert repr(OhemCELoss(**options)) == shown
+
+
+def test_is_a_value():
+    assert OhemCELoss(thresh=0.6) == OhemCELoss(thresh=0.6) != OhemCELoss()
+    assert hash(OhemCELoss(**OPTIONS)) == hash(OhemCELoss(**OPTIONS))
+    assert pickle.loads(pickle.dumps(OhemCELoss(**OPTIONS))) == copy.deepcopy(OhemCELoss(**OPTIONS))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        OhemCELoss().thresh = 0.5
+
+
+@pytest.mark.parametrize("function", [ohemloss.value_and_grad, ohemloss.explain], ids=lambda f: f.__name__)
+def test_same_options_and_defaults_everywhere(function):
+    """One set of names, in one order, with one set of defaults."""
+    parameters = inspect.signature(ohemloss.ohem_cross_entropy).parameters
+    assert list(inspect.signature(function).parameters.values()) == list(parameters.values())
+    fields = {field.name: field.default for field in dataclasses.fields(OhemCELoss)}
+    fixed = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "pixel_weight"}
+    assert list(fields.items()) == list(fixed.items())

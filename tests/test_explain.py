@@ -1,0 +1,66 @@
+"""The steps, against the oracle; they lead to the value that the loss returns."""
+
+import numpy as np
+import pytest
+
+import ohemloss
+from tests._cases import REGIMES, make, tolerance
+from tests._reference import reference
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_every_step(library, regime):
+    logits, labels = make(regime)
+    expected = reference(logits, labels)
+    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels))
+    close = tolerance("float32", "value")
+    library.assert_close(trace.thresh, -np.log(0.7), **close)
+    library.assert_close(trace.pixel_loss, expected.pixel_loss, rtol=1e-5, atol=1e-6)
+    library.assert_close(trace.value, expected.value, **close)
+    library.assert_close(trace.cut.value, expected.cut, rtol=1e-5, atol=1e-6)
+    library.assert_close(trace.cut.tie_weight, expected.tie_weight)
+    np.testing.assert_array_equal(library.numpy(trace.selected), expected.weights > 0)
+    counts = (trace.n_valid, trace.n_min, trace.n_hard, trace.cut.count)
+    numbers = [int(library.numpy(n)) for n in counts]
+    assert numbers == [expected.n_valid, expected.n_min, expected.n_hard, expected.count]
+
+
+def test_hard_losses(library):
+    if not library.eager:
+        pytest.skip(f"{library.id}: shapes that depend on values are not there")
+    logits, labels = make("3% hard")
+    expected = reference(logits, labels)
+    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels))
+    hard = expected.pixel_loss[expected.pixel_loss > -np.log(0.7)]
+    assert hard.size == expected.n_hard < expected.n_min
+    library.assert_close(trace.hard_losses, hard, rtol=1e-5)
+
+
+def test_tied_pixels_are_selected(library):
+    trace = ohemloss.explain(
+        library.asarray(np.asarray([[3.0, 0.0]] * 4), "float32"),
+        library.asarray(np.asarray([0, 0, 0, 255])),
+        min_kept=1,
+    )
+    np.testing.assert_array_equal(library.numpy(trace.selected), [True, True, True, False])
+    library.assert_close(trace.cut.tie_weight, 1 / 3, rtol=1e-6)
+
+
+def test_same_options_as_the_loss(library):
+    logits, labels = make("40% hard")
+    x, y = library.asarray(np.moveaxis(logits, 1, -1), "float32"), library.asarray(labels)
+    options = {
+        "thresh": 0.5,
+        "min_kept": 40,
+        "ignore_index": 2,
+        "weight": (1.0, 2.0, 3.0, 4.0, 5.0),
+        "pixel_weight": library.asarray(np.full((2, 1, 7), 0.5), "float32"),
+        "label_smoothing": 0.1,
+        "axis": -1,
+    }
+    labels[labels == 255] = 0
+    y = library.asarray(labels)
+    for reduction in ("mean", "sum", "none"):
+        trace = ohemloss.explain(x, y, **options, reduction=reduction)
+        expected = ohemloss.ohem_cross_entropy(x, y, **options, reduction=reduction)
+        library.assert_close(trace.value, library.numpy(expected), **tolerance("float32", "value"))

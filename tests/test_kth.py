@@ -1,0 +1,112 @@
+"""The k-th largest by counting, against a sort."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ohemloss import _kth
+from ohemloss._engine import Engine
+from ohemloss._validation import engine_for, find_library
+
+TINY = {"float32": 2.0**-149, "float64": 2.0**-1074}
+HUGE = {"float32": float(np.finfo(np.float32).max), "float64": float(np.finfo(np.float64).max)}
+
+
+def search(library, scores, k, dtype, *, step=None):
+    """Run the search of the standard, or the step that the library's backend puts in its place."""
+    scores = library.asarray(scores, dtype)
+    engine = engine_for(find_library("scores", scores), scores)
+    n = engine.arange(k + 1)[k]
+    needed = n == n
+    return library.numpy((step or engine.kth_largest)(engine, scores, n, needed)).item()
+
+
+@pytest.fixture(params=["standard", "backend"])
+def step(request):
+    """The search in array API operations, and what the backend of the library does instead."""
+    return _kth.kth_largest if request.param == "standard" else None
+
+
+@pytest.fixture
+def wide(library):
+    return library.floats[-1]
+
+
+def values_with_every_edge(dtype):
+    edges = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 1.5, 1.5, HUGE[dtype], -HUGE[dtype], 2.0**-126, 3e-5, -7.25]
+    return np.asarray(edges)
+
+
+def test_edges(library, wide, step):
+    values = values_with_every_edge(wide)
+    expected = np.sort(np.asarray(values, wide))[::-1]
+    for k in range(1, len(values) + 1):
+        assert search(library, values, k, wide, step=step) == expected[k - 1]
+
+
+@pytest.mark.skip_library("jax", "mlx", reason="flushes subnormal numbers to zero")
+def test_subnormal(library, wide, step):
+    values = [3 * TINY[wide], 0.0, TINY[wide], 2.0**-126, -TINY[wide]]
+    expected = sorted(values, reverse=True)
+    for k in (1, 2, 3, 4, 5):
+        assert search(library, values, k, wide, step=step) == expected[k - 1]
+
+
+def test_nan_ranks_above_everything(library, wide, step):
+    values = [1.0, math.nan, -2.0, math.inf, math.nan]
+    assert search(library, values, 3, wide, step=step) == math.inf
+    assert search(library, values, 4, wide, step=step) == 1.0
+    assert search(library, values, 5, wide, step=step) == -2.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_random(library, wide, step, scale):
+    values = np.random.default_rng(3).normal(size=257) * scale
+    expected = np.sort(np.asarray(values, wide))[::-1]
+    for k in (1, 2, 128, 257):
+        assert search(library, values, k, wide, step=step) == expected[k - 1]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=hnp.arrays(
+        np.float32, st.integers(1, 40), elements=st.floats(width=32, allow_nan=False, allow_subnormal=False)
+    ),
+    data=st.data(),
+)
+@pytest.mark.skip_library("dask", "ndonnx", reason="a second a graph; the search is the one of the strict library")
+def test_any_floats(library, values, data):
+    k = data.draw(st.integers(1, values.size))
+    assert search(library, values, k, "float32") == np.sort(values)[::-1][k - 1]
+
+
+def test_shape_does_not_matter(library, wide, step):
+    values = np.random.default_rng(3).normal(size=(2, 3, 4))
+    assert search(library, values, 5, wide, step=step) == np.sort(np.asarray(values, wide).ravel())[-5]
+
+
+def test_not_needed(library, wide):
+    """The answer has no meaning then, but has the type of an answer."""
+    scores = library.asarray([1.0, 2.0], wide)
+    engine = engine_for(find_library("scores", scores), scores)
+    k = engine.arange(2)[1]
+    answer = engine.kth_largest(engine, scores, k, k != k)
+    assert answer.ndim == 0
+    assert answer.dtype == scores.dtype
+
+
+def test_number_of_counts(monkeypatch):
+    """The sign and the size, then one count for each bit of a float."""
+    import array_api_strict as xp
+
+    counts = []
+    count = Engine.count
+    monkeypatch.setattr(Engine, "count", lambda self, mask: counts.append(1) or count(self, mask))
+    for dtype, bits in ((xp.float32, 31), (xp.float64, 63)):
+        counts.clear()
+        _kth.kth_largest(Engine(xp=xp), xp.ones(3, dtype=dtype), xp.asarray(2), xp.asarray(True))
+        assert len(counts) == bits + 2

@@ -1,0 +1,106 @@
+"""The mining rule, against the oracle."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ohemloss._mining import MiningRule, _floor_of_product, mine, weigh
+from ohemloss._validation import engine_for, find_library
+from tests._reference import select
+
+LAZY = ("dask", "ndonnx")
+
+
+def run(library, scores, pool, rule):
+    x, mask = library.asarray(scores, "float32"), library.asarray(np.asarray(pool, bool))
+    engine = engine_for(find_library("scores", x), x)
+    mined = mine(engine, x, mask, rule)
+    return mined, weigh(engine, x, mask, mined.cut)
+
+
+def check(library, scores, pool, *, cut, min_kept):
+    mined, weights = run(library, scores, pool, MiningRule(cut=cut, min_kept=min_kept))
+    scores = np.asarray(scores, np.float32)
+    expected, value, share, count, n_min, n_hard = select(
+        [float(v) for v in scores], pool, cut=float(np.float32(cut)), min_kept=min_kept
+    )
+    library.assert_close(weights, expected, rtol=1e-6)
+    numbers = [library.numpy(v).item() for v in (mined.cut.count, mined.n_pool, mined.n_min, mined.n_hard)]
+    assert numbers == [count, sum(pool), n_min, n_hard]
+    assert library.numpy(mined.cut.value).item() == float(np.float32(value))
+    assert library.numpy(mined.cut.tie_weight).item() == pytest.approx(share, rel=1e-6)
+    np.testing.assert_allclose(library.numpy(weights).sum(), count, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cut", "min_kept"),
+    [(1.0, 0), (1.0, 1), (1.0, 4), (math.inf, 0), (math.inf, 3), (-1.0, 2), (2.0, 0.5), (math.inf, 1.0), (9.0, 100)],
+)
+def test_rules(library, cut, min_kept):
+    scores = [0.5, 1.0, 1.0, 3.0, 2.0, 2.0, -4.0, 0.0, -0.0]
+    check(library, scores, [True] * 9, cut=cut, min_kept=min_kept)
+    check(library, scores, [True, False, True, False, True, True, False, True, True], cut=cut, min_kept=min_kept)
+
+
+def test_infinite_scores(library):
+    check(library, [math.inf, 1.0, -math.inf, math.inf], [True] * 4, cut=math.inf, min_kept=1)
+    check(library, [math.inf, 1.0, -math.inf, math.inf], [True] * 4, cut=5.0, min_kept=0)
+    check(library, [-math.inf, -math.inf, 1.0, -math.inf], [True, True, True, False], cut=5.0, min_kept=2)
+
+
+def test_nan_is_hard(library):
+    check(library, [math.nan, 1.0, 0.5], [True] * 3, cut=math.inf, min_kept=0)
+    check(library, [math.nan, 1.0, 0.5], [True] * 3, cut=math.inf, min_kept=2)
+    check(library, [math.nan, 1.0, 0.5], [False, True, True], cut=math.inf, min_kept=1)
+
+
+def test_empty_pool(library):
+    check(library, [1.0, 2.0], [False, False], cut=0.5, min_kept=1)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    elements=st.lists(
+        st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0, -1.0, math.inf, math.nan]), st.booleans()), min_size=1, max_size=30
+    ),
+    cut=st.sampled_from([0.25, 0.3, 2.0, math.inf]),
+    min_kept=st.one_of(st.integers(0, 40), st.sampled_from([0.0, 0.1, 1 / 16, 0.7, 1 / 3, 1.0])),
+)
+@pytest.mark.skip_library(*LAZY, reason="a second a graph; the rule is the one of the strict library")
+def test_any_scores(library, elements, cut, min_kept):
+    scores, pool = zip(*elements, strict=True)
+    check(library, list(scores), list(pool), cut=cut, min_kept=min_kept)
+
+
+class TestFloorOfProduct:
+    """The number of places is the same on every library, also where integers have 32 bits."""
+
+    @pytest.mark.parametrize(("fraction", "n", "expected"), [(0.7, 10, 7), (0.29, 100, 29), (1 / 3, 3, 1), (1 / 16, 31, 1)])
+    def test_what_a_person_expects(self, fraction, n, expected):
+        assert _floor_of_product(n, Fraction(fraction).limit_denominator(2**20)) == expected
+
+    @given(n=st.integers(0, 2**31 - 1), fraction=st.floats(0, 1))
+    @example(n=2**31 - 1, fraction=1 - 2**-20)
+    @example(n=2**31 - 1, fraction=2**-20)
+    def test_exact_and_within_32_bits(self, n, fraction):
+        fraction = Fraction(fraction).limit_denominator(2**20)
+        assert int(_floor_of_product(_Int32(n), fraction)) == math.floor(n * fraction)
+
+
+class _Int32(int):
+    """An integer that refuses to be more than 31 bits long."""
+
+    def __new__(cls, value):
+        assert abs(int(value)) < 2**31, f"{value} does not fit"
+        return super().__new__(cls, value)
+
+    def _binary(name):  # noqa: N805
+        operation = getattr(int, name)
+        return lambda self, other: _Int32(operation(self, int(other)))
+
+    __add__, __mul__, __floordiv__, __mod__ = map(_binary, ("__add__", "__mul__", "__floordiv__", "__mod__"))
+    __radd__, __rmul__ = __add__, __mul__

@@ -1,0 +1,263 @@
+"""Every message: the argument, the rule, what came, and what to do."""
+
+import re
+
+import numpy as np
+import pytest
+
+import ohemloss
+from tests._cases import make
+
+CALLS = [ohemloss.ohem_cross_entropy, ohemloss.value_and_grad, ohemloss.explain]
+
+
+@pytest.fixture(params=CALLS, ids=lambda call: call.__name__)
+def call(request):
+    return request.param
+
+
+@pytest.fixture
+def arrays(library):
+    logits, labels = make(shape=(2, 3, 4))
+    return library.asarray(logits, "float32"), library.asarray(labels)
+
+
+def refuses(error, message):
+    """The whole message, but for `...`."""
+    pattern = re.escape(message).replace(re.escape("..."), ".*")
+    return pytest.raises(error, match=f"^{pattern}$")
+
+
+class TestArrays:
+    def test_not_an_array(self, arrays, call):
+        x, y = arrays
+        rest = "must be an array of an array API library: got list. Convert it to one first."
+        with refuses(TypeError, f"`logits` {rest}"):
+            call([[0.0]], y)
+        with refuses(TypeError, f"`labels` {rest}"):
+            call(x, [0])
+        with refuses(TypeError, f"`pixel_weight` {rest}"):
+            call(x, y, pixel_weight=[1.0])
+        with refuses(TypeError, "`weight` must be an array of an array API library: got float. Convert it..."):
+            call(x, y, weight=1.0)
+
+    def test_another_library(self, library, arrays, call):
+        """Each library against one that it is not."""
+        import array_api_strict
+
+        x, y = arrays
+        theirs, name = (np.zeros((2, 3, 4), np.int64), "numpy")
+        if library.package == "numpy":
+            theirs, name = array_api_strict.asarray(theirs), "array_api_strict"
+        message = (
+            f"`labels` must come from the library of `logits`: got logits from {library.package} and labels from {name}. "
+            "Convert one of them."
+        )
+        with refuses(TypeError, message):
+            call(x, theirs)
+        with refuses(TypeError, "`weight` must come from the library of `logits`: got logits from ... and weight from..."):
+            call(x, y, weight=theirs)
+        with refuses(TypeError, "`pixel_weight` must come from the library of `logits`: got logits from ..."):
+            call(x, y, pixel_weight=theirs)
+
+    def test_logits_dtype(self, library, arrays, call):
+        _, y = arrays
+        message = "`logits` must have a real floating dtype (...float32...): got ...int32.... Convert it first."
+        with refuses(TypeError, message):
+            call(library.asarray(np.zeros((2, 5, 3, 4)), "int32"), y)
+
+    @pytest.mark.parametrize("dtype", ["float32", "bool"])
+    def test_labels_dtype(self, library, arrays, call, dtype):
+        x, _ = arrays
+        name = dtype if hasattr(library.xp, dtype) else "bool_"
+        message = f"`labels` must have an integer dtype (...int32...): got ...{dtype}.... Convert it first."
+        with refuses(TypeError, message):
+            call(x, library.xp.astype(library.asarray(np.zeros((2, 3, 4)), "int32"), getattr(library.xp, name)))
+
+    def test_weight_dtypes(self, library, arrays, call):
+        x, y = arrays
+        with refuses(TypeError, "`weight` must have a real floating dtype (...): got ...int32.... Convert it first."):
+            call(x, y, weight=library.asarray(np.ones(5), "int32"))
+        with refuses(TypeError, "`pixel_weight` must have a real floating dtype (...): got ...int32.... Convert it first."):
+            call(x, y, pixel_weight=library.asarray(np.ones((2, 3, 4)), "int32"))
+
+
+class TestShapes:
+    def test_one_axis_too_many(self, library, arrays, call):
+        x, _ = arrays
+        message = (
+            "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
+            "labels.shape=(2, 1, 3, 4). Remove the axis of length 1, or convert one-hot labels to class indices."
+        )
+        with refuses(ValueError, message):
+            call(x, library.asarray(np.zeros((2, 1, 3, 4), np.int64)))
+
+    def test_another_size(self, library, arrays, call):
+        x, _ = arrays
+        message = (
+            "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
+            "labels.shape=(2, 6, 8). Pass `axis=` if the classes are along another axis, or resize one of the two."
+        )
+        with refuses(ValueError, message):
+            call(x, library.asarray(np.zeros((2, 6, 8), np.int64)))
+
+    def test_too_few_axes(self, library, arrays, call):
+        x, _ = arrays
+        message = (
+            "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
+            "labels.shape=(24,)."
+        )
+        with refuses(ValueError, message):
+            call(x, library.asarray(np.zeros(24, np.int64)))
+
+    @pytest.mark.parametrize("axis", [4, -5])
+    def test_axis(self, arrays, call, axis):
+        message = f"`axis` must be an axis of `logits`: got axis={axis}, logits.shape=(2, 5, 3, 4)."
+        with refuses(ValueError, message):
+            call(*arrays, axis=axis)
+
+    def test_no_axis(self, library, call):
+        with refuses(ValueError, "`logits` must have a class axis: got a 0-d array."):
+            call(library.asarray(np.zeros(()), "float32"), library.asarray(np.zeros((), np.int64)))
+
+    def test_no_classes(self, library, call):
+        message = "`logits` must have at least one class along axis 1: got logits.shape=(2, 0)."
+        with refuses(ValueError, message):
+            call(library.asarray(np.zeros((2, 0)), "float32"), library.asarray(np.zeros(2, np.int64)))
+
+    def test_weight(self, library, arrays, call):
+        message = "`weight` must have one number per class: got weight.shape={} for 5 classes."
+        for shape in ((4,), (5, 1), ()):
+            with refuses(ValueError, message.format(shape)):
+                call(*arrays, weight=library.asarray(np.ones(shape), "float32"))
+        with refuses(ValueError, message.format((4,))):
+            call(*arrays, weight=(1, 2, 3, 4))
+
+    @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 2, 3, 4), (3,), (2, 1)])
+    def test_pixel_weight(self, library, arrays, call, shape):
+        message = (
+            "`pixel_weight` must have the shape of `labels`, or one that broadcasts to it: "
+            f"got pixel_weight.shape={shape}, labels.shape=(2, 3, 4)."
+        )
+        with refuses(ValueError, message):
+            call(*arrays, pixel_weight=library.asarray(np.ones(shape), "float32"))
+
+
+class TestLabelValues:
+    @pytest.mark.parametrize("dtype", ["int64", "int32"])
+    def test_lists_values_and_their_number(self, library, call, dtype):
+        if not library.host or (dtype == "int64" and library.label_dtype != "int64"):
+            pytest.skip(f"{library.id} cannot look at {dtype} labels")
+        logits, labels = make(shape=(2, 3, 4))
+        labels[0, 0] = [-1, 5, 19, 200]
+        labels[1, 0] = [-1, 7, 254, 0]
+        message = (
+            "`labels` must lie in [0, 5), or equal ignore_index=255: got 7 outside, of value -1, 5, 7, 19, 200, .... "
+            "Map them to a class, or pass the label to ignore as `ignore_index`."
+        )
+        with refuses(ValueError, message):
+            call(library.asarray(logits, "float32"), library.asarray(labels, dtype))
+
+    def test_nothing_to_ignore(self, library, call):
+        if not library.host:
+            pytest.skip(f"{library.id} cannot look at labels")
+        logits, labels = make(shape=(2, 3, 4), ignored=0)
+        labels[0, 0, 0] = 255
+        message = (
+            "`labels` must lie in [0, 5): got 1 outside, of value 255. "
+            "Map them to a class, or pass the label to ignore as `ignore_index`."
+        )
+        with refuses(ValueError, message):
+            call(library.asarray(logits, "float32"), library.asarray(labels), ignore_index=None)
+
+    def test_all_wrong(self, call):
+        """The largest label is a wrong one too."""
+        with refuses(ValueError, "`labels` must lie in [0, 2)...: got 3 outside, of value 7, 9. Map..."):
+            call(np.zeros((3, 2)), np.asarray([9, 7, 9]))
+
+
+class TestDevices:
+    """A device is never changed in silence."""
+
+    def test_strict(self, call):
+        import array_api_strict as xp
+
+        x, y = xp.zeros((2, 3)), xp.zeros(2, dtype=xp.int64, device=xp.Device("device1"))
+        message = (
+            "`labels` must be on the device of `logits`: got logits on array_api_strict.Device('CPU_DEVICE') and "
+            "labels on array_api_strict.Device('device1'). Move one of them."
+        )
+        with refuses(ValueError, message):
+            call(x, y)
+        with refuses(ValueError, "`weight` must be on the device of `logits`: got ...Move one of them."):
+            call(x, xp.zeros(2, dtype=xp.int64), weight=xp.ones(3, device=xp.Device("device1")))
+
+    def test_torch(self, call):
+        torch = pytest.importorskip("torch")
+        message = "`labels` must be on the device of `logits`: got logits on cpu and labels on meta. Move one of them."
+        with refuses(ValueError, message):
+            call(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64, device="meta"))
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("option", "error", "message"),
+        [
+            ({"thresh": 1.5}, ValueError, "`thresh` must lie in [0, 1], or None for no threshold: got 1.5."),
+            ({"thresh": -0.1}, ValueError, "`thresh` must lie in [0, 1], or None for no threshold: got -0.1."),
+            ({"thresh": float("nan")}, ValueError, "`thresh` must lie in [0, 1], or None for no threshold: got nan."),
+            ({"thresh": "0.7"}, TypeError, "`thresh` must be a number, or None for no threshold: got '0.7'."),
+            ({"thresh": True}, TypeError, "`thresh` must be a number, or None for no threshold: got True."),
+            ({"min_kept": -1}, ValueError, "`min_kept` as a count must not be negative: got -1."),
+            (
+                {"min_kept": 1.5},
+                ValueError,
+                "`min_kept` as a fraction must lie in [0, 1]: got 1.5. "
+                "For a count pass an int, for instance `min_kept=int(n)`.",
+            ),
+            ({"min_kept": float("nan")}, ValueError, "`min_kept` as a fraction must lie in [0, 1]: got nan. For a..."),
+            (
+                {"min_kept": None},
+                TypeError,
+                "`min_kept` must be an int (a count) or a float (a fraction): got None.",
+            ),
+            ({"min_kept": True}, TypeError, "`min_kept` must be an int (a count) or a float (a fraction): got True."),
+            ({"ignore_index": 2.0}, TypeError, "`ignore_index` must be an int, or None to ignore no label: got 2.0."),
+            ({"ignore_index": False}, TypeError, "`ignore_index` must be an int, or None to ignore no label: got False."),
+            ({"label_smoothing": 1.1}, ValueError, "`label_smoothing` must lie in [0, 1]: got 1.1."),
+            ({"label_smoothing": None}, TypeError, "`label_smoothing` must be a number: got None."),
+            ({"axis": None}, TypeError, "`axis` must be an int: got None."),
+            ({"axis": 1.0}, TypeError, "`axis` must be an int: got 1.0."),
+            ({"reduction": "avg"}, ValueError, "`reduction` must be one of 'mean', 'sum', 'none': got 'avg'."),
+            ({"reduction": None}, ValueError, "`reduction` must be one of 'mean', 'sum', 'none': got None."),
+            ({"weight": (1, "2")}, TypeError, "`weight` must be an array, or a sequence of numbers: got (1, '2')."),
+        ],
+        ids=str,
+    )
+    def test_message(self, call, option, error, message):
+        x, y = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
+        with refuses(error, message):
+            call(x, y, **option)
+        if "weight" not in option:
+            with refuses(error, message):
+                ohemloss.OhemCELoss(**option)
+
+    def test_numpy_numbers_are_numbers(self, call):
+        logits, labels = make()
+        options = {"thresh": 0.5, "min_kept": 3, "ignore_index": 255, "axis": 1}
+        kinds = {float: np.float64, int: np.int64}
+        scalars = {name: kinds[type(value)](value) for name, value in options.items()}
+        plain, converted = (_value(call(logits, labels, **kwargs)) for kwargs in (options, scalars))
+        assert plain == converted
+
+    def test_arrays_are_positional_and_options_are_named(self, call):
+        x, y = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
+        with pytest.raises(TypeError, match="positional"):
+            call(x, y, 0.7)
+        with pytest.raises(TypeError, match="positional-only|unexpected|missing"):
+            call(logits=x, labels=y)
+
+
+def _value(answer):
+    answer = answer[0] if isinstance(answer, tuple) else answer
+    return float(getattr(answer, "value", answer))
