@@ -6,7 +6,6 @@ from ._explain import Trace, explain
 from ._hard_mean import hard_mean
 from ._loss import ohem_cross_entropy, value_and_grad
 from ._mining import Cut
-from ._options import Reduction
 from ._registry import register
 
 __version__ = "0.1.0.dev0"
@@ -15,7 +14,6 @@ __all__ = [
     "Backend",
     "Cut",
     "OhemCELoss",
-    "Reduction",
     "Trace",
     "explain",
     "hard_mean",

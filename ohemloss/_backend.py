@@ -1,6 +1,7 @@
 """The contract between the core and a library that wants to be served better than by the standard alone."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Backend:
     """
     How one library is served: a value, made of functions. It changes speed, never results.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Root module of the library's array types; also the name of the entry point in the group ``ohemloss.backends``.
@@ -74,4 +75,4 @@ class Backend:
     total: Total = total
     loss: LossFunction | None = None
     value_and_grad: ValueAndGradFunction | None = None
-    supports: Set[str] = frozenset()
+    supports: AbstractSet[str] = frozenset()

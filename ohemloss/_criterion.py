@@ -78,8 +78,10 @@ class OhemCELoss:
 
         Returns
         -------
-        value, gradient : array
-            As `ohemloss.value_and_grad` returns them.
+        value : array
+            0-d, the loss.
+        gradient : array
+            As `ohemloss.value_and_grad` returns it.
         """
         return value_and_grad(logits, labels, pixel_weight=pixel_weight, **self._options())
 

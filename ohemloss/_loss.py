@@ -194,7 +194,8 @@ def value_and_grad(
         reduction=reduction,
     )
     call = prepare(logits, labels, weight, pixel_weight, options)
-    return _run(call, call.backend.value_and_grad, _composite.value_and_grad)
+    value, gradient = _run(call, call.backend.value_and_grad, _composite.value_and_grad)
+    return value, gradient
 
 
 def _run(call: Call, fast: LossFunction | ValueAndGradFunction | None, composite: Any) -> Any:

@@ -1,7 +1,7 @@
 """The options of the loss, checked once."""
 
 import math
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Literal, TypeAlias, get_args
@@ -43,7 +43,7 @@ class Options:
         cut = -math.log(self.thresh) + 0.0 if self.thresh else math.inf  # + 0.0: not -0.0 for thresh=1
         return MiningRule(cut=cut, min_kept=self.min_kept)
 
-    def changed(self) -> Set[str]:
+    def changed(self) -> AbstractSet[str]:
         """Name the options that are not at their default."""
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 

@@ -77,9 +77,7 @@ def find_library(name: str, array: Array) -> Library:
 def engine_for(library: Library, array: Array) -> Engine:
     """Make the engine of a call on arrays beside this one."""
     backend = library.backend
-    return Engine(
-        xp=library.xp, device=backend.device(array), kth_largest=backend.kth_largest, total=backend.total
-    )
+    return Engine(xp=library.xp, device=backend.device(array), kth_largest=backend.kth_largest, total=backend.total)
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def check_dtype(library: Library, name: str, array: Array, allowed: tuple[str, .
 
 
 def _class_axis(axis: int, logits: Array) -> int:
-    ndim = logits.ndim
+    ndim: int = logits.ndim
     if ndim == 0:
         msg = "`logits` must have a class axis: got a 0-d array."
         raise ValueError(msg)
@@ -167,17 +165,18 @@ def _class_weight(
     engine: Engine, beside: _Beside, weight: Array | Sequence[float], n_classes: int, logits: Array
 ) -> Array:
     dtype = compute_dtype(engine.xp, logits.dtype)
+    array: Array = weight
     if isinstance(weight, list | tuple):
         if not all(isinstance(w, Real) and not isinstance(w, bool) for w in weight):
             msg = f"`weight` must be an array, or a sequence of numbers: got {weight!r}."
             raise TypeError(msg)
-        weight = engine.asarray([float(w) for w in weight], dtype)
-    beside.check("weight", weight)
-    check_dtype(beside.library, "weight", weight, FLOATING, "a real floating")
-    if weight.ndim != 1 or not _agree(weight.shape[0], n_classes):
-        msg = f"`weight` must have one number per class: got weight.shape={_shape(weight)} for {n_classes} classes."
+        array = engine.asarray([float(w) for w in weight], dtype)
+    beside.check("weight", array)
+    check_dtype(beside.library, "weight", array, FLOATING, "a real floating")
+    if array.ndim != 1 or not _agree(array.shape[0], n_classes):
+        msg = f"`weight` must have one number per class: got weight.shape={_shape(array)} for {n_classes} classes."
         raise ValueError(msg)
-    return engine.xp.astype(weight, dtype)
+    return engine.xp.astype(array, dtype)
 
 
 def _check_broadcast(pixel_weight: Array, labels: Array) -> None:

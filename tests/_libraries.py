@@ -119,9 +119,7 @@ def _fresh(array: np.ndarray, readonly: bool) -> np.ndarray:
 
 
 def _skip_without_cuda(library: Library) -> None:
-    if library.package == "torch":
-        present = library.xp.cuda.is_available()
-    elif library.package == "cupy":
+    if library.package == "torch" or library.package == "cupy":
         present = library.xp.cuda.is_available()
     else:
         try:
@@ -152,7 +150,9 @@ LIBRARIES = [
     Library("torch-cuda", "torch", _TORCH, device="cuda", floats=(*HALVES, *FLOATS), host=False),
     Library("jax", "jax", "jax.numpy", floats=(*HALVES, "float32"), label_dtype="int32", host=False, traced=True),
     Library("jax-x64", "jax", "jax.numpy", flags={"jax_enable_x64": True}),
-    Library("jax-cuda", "jax", "jax.numpy", device="cuda", floats=(*HALVES, "float32"), label_dtype="int32", host=False),
+    Library(
+        "jax-cuda", "jax", "jax.numpy", device="cuda", floats=(*HALVES, "float32"), label_dtype="int32", host=False
+    ),
     Library("cupy-cuda", "cupy", "array_api_compat.cupy", floats=("float16", *FLOATS), host=False),
     Library("dask", "dask", "array_api_compat.dask.array", host=False, eager=False),
     Library("ndonnx", "ndonnx", "ndonnx", host=False, eager=False),

@@ -24,7 +24,7 @@ class Reference:
     normaliser: float
 
 
-def pixel_loss(x, y, *, ignore_index=255, weight=None, u=1.0, label_smoothing=0.0):
+def pixel_loss(x, y, *, ignore_index: int | None = 255, weight=None, u=1.0, label_smoothing=0.0):
     """Compute the loss of one pixel from its C logits."""
     if y == ignore_index:
         return 0.0
@@ -76,7 +76,7 @@ def reference(
     *,
     thresh=0.7,
     min_kept=1 / 16,
-    ignore_index=255,
+    ignore_index: int | None = 255,
     weight=None,
     pixel_weight=None,
     label_smoothing=0.0,
@@ -85,7 +85,9 @@ def reference(
 ):
     """Compute `ohem_cross_entropy` and every step of it."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    rows = np.moveaxis(logits, 0 if logits.ndim == 1 else axis, -1).reshape(-1, logits.shape[0 if logits.ndim == 1 else axis])
+    rows = np.moveaxis(logits, 0 if logits.ndim == 1 else axis, -1).reshape(
+        -1, logits.shape[0 if logits.ndim == 1 else axis]
+    )
     u = np.broadcast_to(1.0 if pixel_weight is None else np.asarray(pixel_weight, np.float64), labels.shape).ravel()
     flat = [int(y) for y in labels.ravel()]
     losses = [

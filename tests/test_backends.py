@@ -136,9 +136,7 @@ class TestJax:
             grad = jax.value_and_grad(lambda x: ohemloss.ohem_cross_entropy(x, y, label_smoothing=0.1))
             value, actual = jax.jit(grad)(x) if jit else grad(x)
             np.testing.assert_allclose(value, reference(logits, labels, label_smoothing=0.1).value, rtol=1e-13)
-            np.testing.assert_allclose(
-                actual, gradient(logits, labels, label_smoothing=0.1), rtol=1e-6, atol=1e-10
-            )
+            np.testing.assert_allclose(actual, gradient(logits, labels, label_smoothing=0.1), rtol=1e-6, atol=1e-10)
 
     def test_vmap_and_forward_mode(self, jax):
         logits, labels = make("3% hard", shape=(3, 6, 7))
@@ -220,6 +218,7 @@ def _run(code, **environment):
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
         env=os.environ | environment,
     )
     assert done.returncode == 0, done.stderr

@@ -100,5 +100,7 @@ class TestErrors:
         x = np.ones(3)
         with pytest.raises(ValueError, match=r"^`min_kept` as a count must not be negative: got -1\.$"):
             hard_mean(x, min_kept=-1)
-        with pytest.raises(ValueError, match=r"^`thresh` must lie in \[-inf, inf\], or None for no threshold: got nan\.$"):
+        with pytest.raises(
+            ValueError, match=r"^`thresh` must lie in \[-inf, inf\], or None for no threshold: got nan\.$"
+        ):
             hard_mean(x, thresh=math.nan)

@@ -75,7 +75,9 @@ def test_options(library, options):
 def test_pixel_weight(library, shape):
     logits, labels = make("40% hard")
     weight = np.random.default_rng(1).uniform(0, 2, shape).astype(np.float32)
-    check(library, logits, labels, pixel_weight=np.asarray(weight), weight=(1.0, 2.0, 3.0, 4.0, 5.0), label_smoothing=0.1)
+    check(
+        library, logits, labels, pixel_weight=np.asarray(weight), weight=(1.0, 2.0, 3.0, 4.0, 5.0), label_smoothing=0.1
+    )
 
 
 def test_weight_array(library):
@@ -352,5 +354,5 @@ def test_same_bits_again(library):
 
 def test_value_and_grad_refuses_a_map():
     x = np.zeros((1, 2), np.float32)
-    with pytest.raises(ValueError, match="`reduction` of value_and_grad must be 'mean' or 'sum'.*got 'none'"):
+    with pytest.raises(ValueError, match=r"`reduction` of value_and_grad must be 'mean' or 'sum'.*got 'none'"):
         ohemloss.value_and_grad(x, np.zeros(1, np.int64), reduction="none")

@@ -65,7 +65,9 @@ def test_empty_pool(library):
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     elements=st.lists(
-        st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0, -1.0, math.inf, math.nan]), st.booleans()), min_size=1, max_size=30
+        st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0, -1.0, math.inf, math.nan]), st.booleans()),
+        min_size=1,
+        max_size=30,
     ),
     cut=st.sampled_from([0.25, 0.3, 2.0, math.inf]),
     min_kept=st.one_of(st.integers(0, 40), st.sampled_from([0.0, 0.1, 1 / 16, 0.7, 1 / 3, 1.0])),
@@ -79,7 +81,9 @@ def test_any_scores(library, elements, cut, min_kept):
 class TestFloorOfProduct:
     """The number of places is the same on every library, also where integers have 32 bits."""
 
-    @pytest.mark.parametrize(("fraction", "n", "expected"), [(0.7, 10, 7), (0.29, 100, 29), (1 / 3, 3, 1), (1 / 16, 31, 1)])
+    @pytest.mark.parametrize(
+        ("fraction", "n", "expected"), [(0.7, 10, 7), (0.29, 100, 29), (1 / 3, 3, 1), (1 / 16, 31, 1)]
+    )
     def test_what_a_person_expects(self, fraction, n, expected):
         assert _floor_of_product(n, Fraction(fraction).limit_denominator(2**20)) == expected
 
@@ -98,9 +102,14 @@ class _Int32(int):
         assert abs(int(value)) < 2**31, f"{value} does not fit"
         return super().__new__(cls, value)
 
-    def _binary(name):  # noqa: N805
-        operation = getattr(int, name)
-        return lambda self, other: _Int32(operation(self, int(other)))
+    def __add__(self, other):
+        return _Int32(int(self) + int(other))
 
-    __add__, __mul__, __floordiv__, __mod__ = map(_binary, ("__add__", "__mul__", "__floordiv__", "__mod__"))
-    __radd__, __rmul__ = __add__, __mul__
+    def __mul__(self, other):
+        return _Int32(int(self) * int(other))
+
+    def __floordiv__(self, other):
+        return _Int32(int(self) // int(other))
+
+    def __mod__(self, other):
+        return _Int32(int(self) % int(other))

@@ -55,7 +55,9 @@ class TestArrays:
         )
         with refuses(TypeError, message):
             call(x, theirs)
-        with refuses(TypeError, "`weight` must come from the library of `logits`: got logits from ... and weight from..."):
+        with refuses(
+            TypeError, "`weight` must come from the library of `logits`: got logits from ... and weight from..."
+        ):
             call(x, y, weight=theirs)
         with refuses(TypeError, "`pixel_weight` must come from the library of `logits`: got logits from ..."):
             call(x, y, pixel_weight=theirs)
@@ -78,7 +80,9 @@ class TestArrays:
         x, y = arrays
         with refuses(TypeError, "`weight` must have a real floating dtype (...): got ...int32.... Convert it first."):
             call(x, y, weight=library.asarray(np.ones(5), "int32"))
-        with refuses(TypeError, "`pixel_weight` must have a real floating dtype (...): got ...int32.... Convert it first."):
+        with refuses(
+            TypeError, "`pixel_weight` must have a real floating dtype (...): got ...int32.... Convert it first."
+        ):
             call(x, y, pixel_weight=library.asarray(np.ones((2, 3, 4)), "int32"))
 
 
@@ -212,8 +216,10 @@ class TestOptions:
             (
                 {"min_kept": 1.5},
                 ValueError,
-                "`min_kept` as a fraction must lie in [0, 1]: got 1.5. "
-                "For a count pass an int, for instance `min_kept=int(n)`.",
+                (
+                    "`min_kept` as a fraction must lie in [0, 1]: got 1.5. "
+                    "For a count pass an int, for instance `min_kept=int(n)`."
+                ),
             ),
             ({"min_kept": float("nan")}, ValueError, "`min_kept` as a fraction must lie in [0, 1]: got nan. For a..."),
             (
@@ -223,7 +229,11 @@ class TestOptions:
             ),
             ({"min_kept": True}, TypeError, "`min_kept` must be an int (a count) or a float (a fraction): got True."),
             ({"ignore_index": 2.0}, TypeError, "`ignore_index` must be an int, or None to ignore no label: got 2.0."),
-            ({"ignore_index": False}, TypeError, "`ignore_index` must be an int, or None to ignore no label: got False."),
+            (
+                {"ignore_index": False},
+                TypeError,
+                "`ignore_index` must be an int, or None to ignore no label: got False.",
+            ),
             ({"label_smoothing": 1.1}, ValueError, "`label_smoothing` must lie in [0, 1]: got 1.1."),
             ({"label_smoothing": None}, TypeError, "`label_smoothing` must be a number: got None."),
             ({"axis": None}, TypeError, "`axis` must be an int: got None."),
@@ -254,7 +264,7 @@ class TestOptions:
         x, y = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
         with pytest.raises(TypeError, match="positional"):
             call(x, y, 0.7)
-        with pytest.raises(TypeError, match="positional-only|unexpected|missing"):
+        with pytest.raises(TypeError, match=r"positional-only|unexpected|missing"):
             call(logits=x, labels=y)
 
 

@@ -29,7 +29,8 @@ _ENGINE = Engine(xp=jax.numpy, kth_largest=kth_largest)
 @partial(jax.jit, static_argnames="options")
 def loss(logits: jax.Array, labels: jax.Array, /, *, weight: Any, pixel_weight: Any, options: Any) -> jax.Array:
     """See `ohemloss.ohem_cross_entropy`."""
-    return _composite.loss(_ENGINE, logits, labels, weight, pixel_weight, options)
+    value: jax.Array = _composite.loss(_ENGINE, logits, labels, weight, pixel_weight, options)
+    return value
 
 
 @partial(jax.jit, static_argnames="options")

@@ -24,4 +24,5 @@ def kth_largest(engine: Any, scores: torch.Tensor, k: torch.Tensor, needed: torc
     scores = scores.detach()
     if host_view(needed) is not None and not bool(needed):
         return scores.new_zeros(())
-    return _kth.kth_largest(engine, scores, k, needed)
+    found: torch.Tensor = _kth.kth_largest(engine, scores, k, needed)
+    return found

@@ -1,10 +1,12 @@
 """The loss as a module."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 import ohemloss
+from ohemloss._options import Reduction
 
 
 class OhemCELoss(torch.nn.Module):
@@ -37,7 +39,7 @@ class OhemCELoss(torch.nn.Module):
         weight: torch.Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         axis: int = 1,
-        reduction: ohemloss.Reduction = "mean",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         self._criterion = ohemloss.OhemCELoss(
@@ -68,8 +70,9 @@ class OhemCELoss(torch.nn.Module):
         torch.Tensor
             As `ohemloss.ohem_cross_entropy` returns it.
         """
-        options = self._criterion._options() | {"weight": self.weight}
-        return ohemloss.ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **options)
+        options: dict[str, Any] = self._criterion._options() | {"weight": self.weight}
+        loss: torch.Tensor = ohemloss.ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **options)
+        return loss
 
     def extra_repr(self) -> str:
         """Show the options that differ from the defaults."""

@@ -1,0 +1,72 @@
+"""Every example runs: in docstrings, in the README, in the documentation."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+
+import numpydoc.validate
+import pytest
+
+import ohemloss
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def modules_with_examples():
+    names = [
+        f"ohemloss.{m.name}" for m in pkgutil.iter_modules(ohemloss.__path__) if m.name not in ("__main__", "_cli")
+    ]
+    return [*names, "ohemloss_torch._module"]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_docstring_examples(name, monkeypatch):
+    if name.startswith("ohemloss_torch"):
+        pytest.importorskip("torch")
+    monkeypatch.setattr(ohemloss._registry, "_by_type", dict(ohemloss._registry._by_type))
+    result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", [n for n in ohemloss.__all__ if n not in ("Backend", "Cut", "Trace")])
+def test_public_functions_have_an_example(name):
+    assert ">>>" in getattr(ohemloss, name).__doc__
+
+
+# Not every name needs an example, a see-also, or an extended summary.
+OPTIONAL_PARTS = {"ES01", "EX01", "SA01"}
+METHODS = ["OhemCELoss.explain", "OhemCELoss.value_and_grad", "OhemCELoss.__call__", "Trace.hard_losses"]
+
+
+@pytest.mark.parametrize("name", [*ohemloss.__all__, *METHODS])
+def test_docstrings_are_numpydoc(name):
+    errors = numpydoc.validate.validate(f"ohemloss.{name}")["errors"]
+    # What is returned and never made by a user documents its attributes in place of parameters.
+    optional = OPTIONAL_PARTS | ({"PR01"} if name in ("Cut", "Trace") else set())
+    assert [error for error in errors if error[0] not in optional] == []
+
+
+def python_blocks(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/performance.md"])
+def test_code_blocks(project, page, monkeypatch, capsys):
+    """The blocks of a page run one after the other, as a reader would run them."""
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    monkeypatch.setattr(ohemloss._registry, "_by_type", dict(ohemloss._registry._by_type))
+    names = {}
+    for block in python_blocks(project / page):
+        exec(compile(block, f"{page}", "exec"), names)
+
+
+def test_the_readme_has_code(project):
+    assert len(python_blocks(project / "README.md")) >= 2
+
+
+def test_links_of_the_pages_lead_somewhere(project):
+    for page in [project / "README.md", project / "CHANGELOG.md", *sorted((project / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
