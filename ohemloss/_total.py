@@ -14,9 +14,9 @@ def total(engine: "Engine", x: Array) -> Array:
     """
     Sum all elements in blocks of 32, then the sums in blocks of 32, and so on.
 
-    Some libraries add float32 values one after the other: two million of them are then wrong in the fourth digit, and
-    a thousand in the fifth. Short sums of short sums are right to rounding in every library, and their order does not
-    depend on the number of threads.
+    Some libraries add float32 values one after the other: two million random ones are then wrong in the fourth digit,
+    two million equal ones in the second. Short sums of short sums are right to a few roundings in every library, and
+    their order does not depend on the number of threads.
     """
     while x.ndim:
         x = _sum_last_axis(engine, x)

@@ -8,11 +8,13 @@ REGIMES = {"95% hard": 0.95, "40% hard": 0.40, "3% hard": 0.03}
 # Relative and absolute tolerance of the value and of the gradient. The value of a half is computed in float32, its
 # gradient is rounded to half.
 TOLERANCE = {
-    "float64": {"value": (1e-13, 1e-14), "gradient": (1e-12, 1e-15)},
-    "float32": {"value": (2e-6, 1e-7), "gradient": (1e-5, 1e-8)},
-    "float16": {"value": (2e-6, 1e-7), "gradient": (1e-3, 6e-8)},
-    "bfloat16": {"value": (2e-6, 1e-7), "gradient": (8e-3, 1e-8)},
+    "float64": {"value": (1e-13, 1e-14), "gradient": (1e-12, 0.0)},
+    "float32": {"value": (2e-6, 1e-7), "gradient": (1e-5, 0.0)},
+    "float16": {"value": (2e-6, 1e-7), "gradient": (1e-3, 6e-8)},  # its numbers end at 6e-8
+    "bfloat16": {"value": (2e-6, 1e-7), "gradient": (8e-3, 0.0)},
 }
+# Softmax minus label cancels: its error is that of a number of size 1, in units of the epsilon that it is computed in.
+CANCELLED = 4
 # Of the differences that stand in for the derivative in the oracle.
 DIFFERENCES = {"rtol": 1e-6, "atol": 1e-10}
 
@@ -21,6 +23,15 @@ def tolerance(dtype, what):
     """Give the tolerance as keyword arguments."""
     rtol, atol = TOLERANCE[dtype][what]
     return {"rtol": rtol, "atol": atol}
+
+
+def gradient_tolerance(dtype, base, *, weight=None, pixel_weight=1.0):
+    """Give the tolerance of a gradient: of the dtype, of what cancels, and of the differences in the oracle."""
+    rtol, atol = TOLERANCE[dtype]["gradient"]
+    factor = (1.0 if weight is None else np.max(weight)) * np.max(pixel_weight) / base.normaliser
+    epsilon = np.finfo("float64" if dtype == "float64" else "float32").eps
+    cancelled = CANCELLED * epsilon * factor
+    return {"rtol": rtol + DIFFERENCES["rtol"], "atol": atol + cancelled + DIFFERENCES["atol"] * max(factor, 1)}
 
 
 def make(regime="40% hard", shape=(2, 6, 7), n_classes=5, ignored=0.1, seed=0, dtype="float64"):

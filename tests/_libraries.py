@@ -34,6 +34,11 @@ class Library:
     flags: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def examples(self) -> int:
+        """How many drawn examples a test runs: each shape is compiled anew by some, and a graph of a second by others."""
+        return {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
+
+    @property
     def integers(self) -> list[str]:
         """Name the integer dtypes of the library, those of 64 bits only where it computes with them."""
         names = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -137,7 +142,7 @@ _NO_LAZINESS = {"boolean_indexing": False, "data_dependent_shapes": False, "enab
 LIBRARIES = [
     Library("numpy", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS)),
     Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True),
-    Library("strict", _STRICT, _STRICT),
+    Library("strict", _STRICT, _STRICT, flags={"api_version": "2025.12"}),
     Library("strictest", _STRICT, _STRICT, flags=_NO_LAZINESS, eager=False),
     *(
         Library(f"strict-{version}", _STRICT, _STRICT, flags={"api_version": version})

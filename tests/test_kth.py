@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -71,17 +71,16 @@ def test_random(library, wide, step, scale):
         assert search(library, values, k, wide, step=step) == expected[k - 1]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    values=hnp.arrays(
-        np.float32, st.integers(1, 40), elements=st.floats(width=32, allow_nan=False, allow_subnormal=False)
-    ),
-    data=st.data(),
-)
-@pytest.mark.skip_library("dask", "ndonnx", reason="a second a graph; the search is the one of the strict library")
-def test_any_floats(library, values, data):
-    k = data.draw(st.integers(1, values.size))
-    assert search(library, values, k, "float32") == np.sort(values)[::-1][k - 1]
+def test_any_floats(library):
+    floats = st.floats(width=32, allow_nan=False, allow_subnormal=False)
+
+    @settings(max_examples=library.examples)
+    @given(values=hnp.arrays(np.float32, st.integers(1, 40), elements=floats), data=st.data())
+    def check(values, data):
+        k = data.draw(st.integers(1, values.size))
+        assert search(library, values, k, "float32") == np.sort(values)[::-1][k - 1]
+
+    check()  # pyright: ignore[reportCallIssue]
 
 
 def test_shape_does_not_matter(library, wide, step):
