@@ -90,7 +90,8 @@ def weigh(engine: Engine, scores: Array, pool: Array, cut: Cut) -> Array:
 def _places(engine: Engine, min_kept: int | float, n_pool: Array) -> Array:
     """Turn `min_kept` into a number of elements, never more than the pool has."""
     if isinstance(min_kept, int):
-        return engine.where(n_pool < min_kept, n_pool, min_kept)
+        kept = min(min_kept, engine.xp.iinfo(n_pool.dtype).max)  # a larger one cannot even be compared
+        return engine.where(n_pool < kept, n_pool, kept)
     return _floor_of_product(n_pool, Fraction(min_kept).limit_denominator(_DIGIT**2))
 
 

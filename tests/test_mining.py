@@ -56,6 +56,10 @@ def test_nan_is_hard(library):
     check(library, [math.nan, 1.0, 0.5], [False, True, True], cut=math.inf, min_kept=1)
 
 
+def test_more_than_an_integer_holds(library):
+    check(library, [1.0, 2.0, 3.0], [True, True, False], cut=5.0, min_kept=2**70)
+
+
 def test_empty_pool(library):
     check(library, [1.0, 2.0], [False, False], cut=0.5, min_kept=1)
 
