@@ -34,7 +34,7 @@ def value_and_grad(
 
 def reduce(engine: Engine, losses: Array, weights: Array, cut: Cut, reduction: str) -> Array:
     """Reduce the losses of the selected elements; nothing selected is 0."""
-    mined = engine.where(weights > 0, weights * losses, 0.0)
+    mined = weights * engine.where(weights > 0, losses, 0.0)
     if reduction == "none":
         return mined
     value = engine.total(engine, mined)

@@ -51,7 +51,7 @@ def pixel_losses(
     # A label out of range becomes a NaN factor: no memory is read for it, and it reaches the value.
     scales = engine.where(~read.wrong, xp.astype(read.valid, dtype), math.nan)
     if pixel_weight is not None:
-        scales = scales * xp.astype(pixel_weight, dtype)
+        scales = scales * engine.where(read.valid, xp.astype(pixel_weight, dtype), 0.0)
     class_weight = None if weight is None else _along_axis(xp, weight, axis, logits.ndim)
     label_scales = scales
     if class_weight is not None:
@@ -66,11 +66,12 @@ def pixel_losses(
     log_sums = xp.log(sums)
     nll = xp.squeeze(log_sums, axis=axis) - engine.sum(engine.where(is_label, shifted, 0.0), axis)
 
-    losses = engine.where(label_scales != 0, label_scales * nll, 0.0)
+    # Here and below the factor that is infinite goes, then the product is taken: 0 * inf would be NaN, and a warning.
+    losses = label_scales * engine.where(label_scales != 0, nll, 0.0)
     if options.label_smoothing:
         all_nll = log_sums - shifted
         if class_weight is not None:
-            all_nll = engine.where(class_weight != 0, class_weight * all_nll, 0.0)
+            all_nll = class_weight * engine.where(class_weight != 0, all_nll, 0.0)
         share = options.label_smoothing / n_classes
         losses = (1 - options.label_smoothing) * losses + share * scales * engine.sum(all_nll, axis)
     return Pixels(

@@ -42,7 +42,8 @@ def pixel_loss(x, y, *, ignore_index: int | None = 255, weight=None, u=1.0, labe
     hard_part = w[y] * nll[y] if w[y] else 0.0
     if not label_smoothing:
         return u * hard_part
-    soft_part = math.fsum(w[c] * nll[c] for c in range(n_classes) if w[c]) if math.inf not in nll else math.inf
+    soft = [w[c] * nll[c] for c in range(n_classes) if w[c]]
+    soft_part = math.inf if math.inf in soft else math.fsum(soft)
     return u * ((1 - label_smoothing) * hard_part + label_smoothing / n_classes * soft_part)
 
 

@@ -49,6 +49,12 @@ def test_nan_reaches_the_value_unless_masked(library, losses):
     library.assert_close(hard_mean(x, where=where, thresh=1.0, min_kept=0), expected, rtol=2e-6)
 
 
+def test_infinite_losses_that_are_not_selected(library):
+    losses = library.asarray(np.asarray([-np.inf, 2.0, 4.0, -np.inf]), "float32")
+    library.assert_close(hard_mean(losses, min_kept=2), 3.0)
+    library.assert_close(hard_mean(losses, min_kept=3), -np.inf)
+
+
 def test_nothing_counts(library, losses):
     where = library.asarray(np.zeros(losses.shape, bool))
     library.assert_close(hard_mean(library.asarray(losses, "float32"), where=where), 0.0)

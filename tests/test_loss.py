@@ -34,6 +34,7 @@ def check(library, logits, labels, *, dtype="float32", **options):
     base = reference(seen, labels, **options)
     assert str(value.dtype).rpartition(".")[2].strip("'>") == ("float64" if dtype == "float64" else "float32")
     library.assert_close(value, base.value, **tolerance(dtype, "value"))
+    assert str(grad.dtype).rpartition(".")[2].strip("'>") == dtype
     weights = {k: v for k, v in options.items() if k in ("weight", "pixel_weight")}
     library.assert_close(grad, gradient(seen, labels, **options), **gradient_tolerance(dtype, base, **weights))
 
@@ -275,6 +276,47 @@ class TestExtremes:
         assert math.isfinite(float(library.numpy(value)))
         assert np.all(library.numpy(grad)[1, :, 3, 4] == 0)
         assert np.all(np.isfinite(library.numpy(grad)))
+
+    def test_nan_in_a_pixel_of_a_class_of_weight_zero_passes_nowhere(self, library):
+        logits, labels = make(ignored=0)
+        weight = (0.0, 1.0, 2.0, 1.0, 1.0)
+        labels[1, 3, 4] = 0
+        expected = reference(logits, labels, weight=weight).value
+        logits[1, :, 3, 4] = np.nan
+        value, grad = run(library, logits, labels, weight=weight)
+        library.assert_close(value, expected, **tolerance("float32", "value"))
+        assert np.all(library.numpy(grad)[1, :, 3, 4] == 0)
+
+    def test_impossible_class_of_weight_zero(self, library):
+        """Label smoothing sums over all classes: one that weighs 0 and has a logit of -inf gives 0, not NaN."""
+        logits, labels = make(ignored=0)
+        options = {"weight": (0.0, 1.0, 2.0, 1.0, 1.0), "label_smoothing": 0.1, "min_kept": 1.0}
+        logits[:, 0] = -np.inf
+        expected = reference(logits, labels, **options).value
+        assert math.isfinite(expected)
+        value, grad = run(library, logits, labels, **options)
+        library.assert_close(value, expected, **tolerance("float32", "value"))
+        assert np.all(np.isfinite(library.numpy(grad)))
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_weight_of_an_ignored_pixel_passes_nowhere(self, library, bad):
+        logits, labels = make(ignored=0)
+        labels[1, 3, 4] = 255
+        weight = np.ones(labels.shape, np.float32)
+        weight[1, 3, 4] = bad
+        for label_smoothing in (0.0, 0.1):
+            expected = reference(logits, labels, label_smoothing=label_smoothing).value
+            value, grad = run(library, logits, labels, pixel_weight=weight, label_smoothing=label_smoothing)
+            library.assert_close(value, expected, **tolerance("float32", "value"))
+            assert np.all(library.numpy(grad)[1, :, 3, 4] == 0)
+
+    def test_infinite_loss_that_is_not_selected(self, library):
+        """Nothing is hard without a threshold and nothing is kept: an infinite loss times 0 is not NaN."""
+        logits, labels = make(ignored=0)
+        logits[0, labels[0, 0, 0], 0, 0] = -np.inf
+        value, grad = run(library, logits, labels, thresh=None, min_kept=0)
+        library.assert_close(value, 0.0)
+        library.assert_close(grad, np.zeros_like(logits))
 
 
 class TestLabelOutOfRange:
