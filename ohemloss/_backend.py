@@ -42,6 +42,11 @@ def host_view(array: Array) -> Array | None:
     return array if int(kind) == 1 else None
 
 
+def no_objection(array: Array) -> str | None:
+    """Object to no array."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backend:
     """
@@ -58,6 +63,8 @@ class Backend:
     host_view : callable
         ``host_view(array)``: an array of the same values, of any library, that the host may look at without waiting for
         a device, copying, or breaking a trace; None if there is none.
+    objection : callable
+        ``objection(array)``: why an array of the library cannot be taken for its values, and what to do; None if it can.
     kth_largest, total : callable
         Replacements of two steps of the composite; see `ohemloss._kth.kth_largest` and `ohemloss._total.total`.
     loss, value_and_grad : callable or None
@@ -71,6 +78,7 @@ class Backend:
     namespace: str
     device: Callable[[Array], Device | None] = device_of
     host_view: Callable[[Array], Array | None] = host_view
+    objection: Callable[[Array], str | None] = no_objection
     kth_largest: KthLargest = kth_largest
     total: Total = total
     loss: LossFunction | None = None

@@ -40,8 +40,7 @@ def reduce(engine: Engine, losses: Array, weights: Array, cut: Cut, reduction: s
     value = engine.total(engine, mined)
     if reduction == "mean":
         value = value / _at_least_one(engine, cut, losses)
-    # Some libraries return a scalar type of their own from a reduction. (Of an array, `asarray` may drop the gradient.)
-    return value if type(value) is type(losses) else engine.xp.asarray(value)
+    return engine.as_array(value, losses)
 
 
 def _at_least_one(engine: Engine, cut: Cut, like: Array) -> Array:

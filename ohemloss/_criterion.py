@@ -6,11 +6,11 @@ from typing import Any
 
 from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
-from ._options import Options, Reduction
+from ._options import Options, Reduction, check_weight, identity
 from ._typing import Array
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class OhemCELoss:
     """
     Fix the options of `ohem_cross_entropy`, and call it on arrays of any library.
@@ -46,8 +46,19 @@ class OhemCELoss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse options that have no meaning before the first batch comes."""
-        Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
+        """Refuse options that have no meaning before the first batch comes, and keep plain numbers."""
+        options = Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
+        for field in fields(Options):
+            object.__setattr__(self, field.name, getattr(options, field.name))
+        object.__setattr__(self, "weight", check_weight(self.weight))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the options: a count and a fraction of the same size differ, an array equals itself alone."""
+        return type(other) is type(self) and identity(other) == identity(self)
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash(identity(self))
 
     def __call__(self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None) -> Array:
         """

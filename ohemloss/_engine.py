@@ -43,6 +43,11 @@ class Engine:
         """Make an array of Python numbers on the device of the call."""
         return self.xp.asarray(values, dtype=dtype, **self._beside())
 
+    def as_array(self, value: Any, like: Array) -> Array:
+        """Make an array of a scalar type that some libraries return; an array stays what it is."""
+        # Not `asarray` of everything: of an array, it may drop the gradient.
+        return value if type(value) is type(like) else self.xp.asarray(value)
+
     def arange(self, n: int) -> Array:
         """Count from 0 to n - 1 in the default integer dtype of the device."""
         return self.xp.arange(n, **self._beside())

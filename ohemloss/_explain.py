@@ -12,7 +12,7 @@ from ._typing import Array
 from ._validation import prepare
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """
     The steps of one loss, in the order they happen; arrays of the library of the logits.
@@ -117,7 +117,7 @@ def explain(
     return Trace(
         thresh=engine.asarray(options.rule.cut, compute_dtype(engine.xp, call.logits.dtype)),
         n_valid=mined.n_pool,
-        n_min=mined.n_min,
+        n_min=engine.as_array(mined.n_min, mined.n_pool),
         pixel_loss=pixels.losses,
         selected=weights > 0,
         n_hard=mined.n_hard,

@@ -17,8 +17,8 @@ def kth_largest(engine: "Engine", scores: Array, k: Array, needed: Array) -> Arr
     Find the k-th largest score by bisection over the bits of a float.
 
     ``count(score >= c)`` falls as c grows, so the largest c for which it is still at least k *is* the k-th largest score.
-    A non-negative float grows with its bits, so c is built bit by bit from the highest: 32 counts for float32,
-    64 for float64. A count is a sum, so this also works over arrays that are spread over devices or chunks.
+    A non-negative float grows with its bits, so c is built bit by bit from the highest: 31 counts for float32,
+    63 for float64, and two for the sign. A count is a sum, so this also works over arrays that are spread over devices or chunks.
 
     Parameters
     ----------

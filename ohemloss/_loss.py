@@ -39,7 +39,7 @@ def ohem_cross_entropy(
         below `thresh`. In [0, 1]. Default: 0.7. None: no pixel is hard by itself.
     min_kept : int or float, optional
         At least this many of the hardest valid pixels are selected, hard or not. An int is a count, a float in [0, 1] a
-        fraction of the valid pixels, rounded down. Default: 1/16.
+        fraction of the valid pixels, rounded down; a positive fraction must be at least 2**-20. Default: 1/16.
     ignore_index : int or None, optional
         Pixels with this label do not count. Default: 255. None: every pixel counts.
     weight : array or sequence of float, optional
@@ -47,7 +47,8 @@ def ohem_cross_entropy(
     pixel_weight : array, optional
         One weight per pixel, real floating; the shape of `labels`, or one that broadcasts to it. Default: 1.
     label_smoothing : float, optional
-        The share of the target that is spread over all classes, as in PyTorch. In [0, 1]. Default: 0.
+        The share of the target that is spread evenly over all classes, each with its class weight. In [0, 1].
+        Default: 0.
     axis : int, optional
         The class axis of `logits`. Default: 1, or 0 if there is only one axis.
     reduction : {"mean", "sum", "none"}, optional
@@ -86,7 +87,11 @@ def ohem_cross_entropy(
     If nothing is selected the loss is 0, with a gradient of 0. A NaN loss of a valid pixel is hard, and so reaches the
     value. A label out of range makes the value NaN where the host cannot look at it without waiting (on a GPU, under a
     trace). An ignored pixel, and a pixel of weight 0, contribute neither value nor gradient, whatever their logits.
-    The selection is a constant of differentiation.
+    The selection and the weights are constants of differentiation. Weights are used in the dtype of the loss.
+
+    With label smoothing :math:`s` the loss of a pixel is
+    :math:`u_i \bigl((1 - s) w_{y_i} n_{i y_i} + \tfrac{s}{C} \sum_c w_c n_{ic}\bigr)`, where :math:`n_{ic}` is minus the
+    logarithm of the softmax.
 
     References
     ----------

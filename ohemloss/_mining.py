@@ -1,5 +1,6 @@
 """The mining rule: which elements are hard enough to enter the loss."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ from ._typing import Array
 
 # Two digits of 10 bits: the products below then fit a 32-bit integer.
 _DIGIT = 2**10
+SMALLEST_FRACTION = 1 / _DIGIT**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,11 @@ def mine(engine: Engine, scores: Array, pool: Array, rule: MiningRule) -> Mined:
     Both sides of "are enough elements hard?" are computed and `where` picks, so this traces. NaN is hard.
     """
     xp = engine.xp
+    threshold = rule.cut if abs(rule.cut) <= float(xp.finfo(scores.dtype).max) else math.copysign(math.inf, rule.cut)
     ranked = engine.where(pool, scores, -float("inf"))
     n_pool = engine.count(pool)
     n_min = _places(engine, rule.min_kept, n_pool)
-    n_hard = engine.count(~(ranked <= rule.cut))
+    n_hard = engine.count(~(ranked <= threshold))
     enough = n_hard >= n_min
     kth = engine.kth_largest(engine, ranked, n_min, ~enough)
     n_above = engine.count(~(ranked <= kth))
@@ -72,7 +75,7 @@ def mine(engine: Engine, scores: Array, pool: Array, rule: MiningRule) -> Mined:
     floating = compute_dtype(xp, scores.dtype)
     share = xp.astype(n_min - n_above, floating) / xp.astype(engine.where(n_ties > 0, n_ties, 1), floating)
     cut = Cut(
-        value=engine.where(~enough, kth, rule.cut),
+        value=engine.where(~enough, kth, threshold),
         tie_weight=engine.where(~enough, share, 0.0),
         count=xp.where(enough, n_hard, n_min),
     )

@@ -1,17 +1,18 @@
 """The options of the loss, checked once."""
 
 import math
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from ._mining import MiningRule
+from ._mining import SMALLEST_FRACTION, MiningRule
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Options:
     """What `ohem_cross_entropy` takes besides arrays. See there."""
 
@@ -37,6 +38,14 @@ class Options:
             msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
             raise ValueError(msg)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare the options, a count and a fraction of the same size as different."""
+        return type(other) is type(self) and identity(other) == identity(self)
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash(identity(self))
+
     @property
     def rule(self) -> MiningRule:
         """The mining rule in units of the loss: a probability below `thresh` is a loss above -log(thresh)."""
@@ -48,9 +57,34 @@ class Options:
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
 
 
+def identity(options: Any) -> tuple[object, ...]:
+    """
+    Give what distinguishes the options of a dataclass.
+
+    The count 1 equals the fraction 1.0 and has its hash, so types are compared too: a cache that took one for the other
+    would return another loss. An array is compared by identity.
+    """
+    values = (getattr(options, field.name) for field in fields(options))
+    return tuple((type(value), id(value) if hasattr(value, "shape") else value) for value in values)
+
+
+def check_weight(weight: Any) -> Any:
+    """Return a sequence of numbers as a tuple of floats, an array or None as it is; refuse anything else."""
+    if weight is None or (hasattr(weight, "shape") and hasattr(weight, "dtype")):
+        return weight
+    if isinstance(weight, str) or not isinstance(weight, Sequence) or not all(map(_is_number, weight)):
+        msg = f"`weight` must be an array, or a sequence of numbers: got {weight!r}."
+        raise TypeError(msg)
+    return tuple(float(number) for number in weight)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_min_kept(min_kept: int | float) -> int | float:
     """Return a count as an int and a fraction as a float; refuse anything else."""
-    if isinstance(min_kept, bool) or not isinstance(min_kept, Real):
+    if not _is_number(min_kept):
         msg = f"`min_kept` must be an int (a count) or a float (a fraction): got {min_kept!r}."
         raise TypeError(msg)
     if isinstance(min_kept, Integral):
@@ -64,6 +98,9 @@ def check_min_kept(min_kept: int | float) -> int | float:
             "For a count pass an int, for instance `min_kept=int(n)`."
         )
         raise ValueError(msg)
+    if 0 < min_kept < SMALLEST_FRACTION:
+        msg = f"`min_kept` as a fraction must be 0 or at least 2**-20: got {min_kept}. For so few pass an int, a count."
+        raise ValueError(msg)
     return float(min_kept)
 
 
@@ -72,7 +109,7 @@ def check_real(name: str, value: float | None, low: float, high: float, *, or_no
     if value is None and or_none is not None:
         return None
     hint = f", or {or_none}" if or_none else ""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if value is None or not _is_number(value):
         msg = f"`{name}` must be a number{hint}: got {value!r}."
         raise TypeError(msg)
     if not low <= value <= high:

@@ -41,7 +41,7 @@ class Pixels:
 def pixel_losses(
     engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
 ) -> Pixels:
-    """Compute ``w[y] * u * nll`` of each pixel, with label smoothing as PyTorch defines it."""
+    """Compute ``w[y] * u * nll`` of each pixel, or with label smoothing its mix with the mean over the classes."""
     xp, axis, dtype = engine.xp, options.axis, compute_dtype(engine.xp, logits.dtype)
     n_classes = logits.shape[axis]
     read = read_labels(engine, labels, n_classes, options.ignore_index)
@@ -73,7 +73,9 @@ def pixel_losses(
         if class_weight is not None:
             all_nll = class_weight * engine.where(class_weight != 0, all_nll, 0.0)
         share = options.label_smoothing / n_classes
-        losses = (1 - options.label_smoothing) * losses + share * scales * engine.sum(all_nll, axis)
+        smooth_losses = share * scales * engine.sum(all_nll, axis)
+        whole = options.label_smoothing == 1
+        losses = smooth_losses if whole else (1 - options.label_smoothing) * losses + smooth_losses
     return Pixels(
         losses=engine.where(read.valid, losses, 0.0),
         valid=read.valid,

@@ -17,8 +17,9 @@ class Library:
     backend: Backend
 
 
-# A plain dict, and not a cached function: tracing compilers see through it.
-_by_type: dict[type, Library] = {}
+# Plain dicts, and not a cached function: tracing compilers see through them.
+_registered: dict[type, Library] = {}
+_by_type: dict[type, Library] = {}  # those, and what has been looked up since
 
 
 def register(backend: Backend, *types: type) -> None:
@@ -55,8 +56,9 @@ def register(backend: Backend, *types: type) -> None:
             msg = f"`types` must be types of arrays: got {array_type!r}."
             raise TypeError(msg)
     library = Library(importlib.import_module(backend.namespace), backend)
-    for array_type in types:
-        _by_type[array_type] = library
+    _registered.update(dict.fromkeys(types, library))
+    _by_type.clear()  # a subclass may be served by another backend now
+    _by_type.update(_registered)
 
 
 def library_of(array: Array) -> Library | None:
@@ -66,16 +68,18 @@ def library_of(array: Array) -> Library | None:
     if known is not None:
         return known
     for parent in array_type.__mro__:
-        if parent in _by_type:
-            return _by_type.setdefault(array_type, _by_type[parent])
-        backend = _load(parent.__module__.partition(".")[0])
-        if backend is not None:
-            register(backend, array_type)
-            return _by_type[array_type]
+        library = _registered.get(parent) or _library_from_entry_point(parent)
+        if library is not None:
+            return _by_type.setdefault(array_type, library)
     library = _standard_library(array)
     if library is not None:
         _by_type[array_type] = library
     return library
+
+
+def _library_from_entry_point(array_type: type) -> Library | None:
+    backend = _load(array_type.__module__.partition(".")[0])
+    return None if backend is None else Library(importlib.import_module(backend.namespace), backend)
 
 
 def named(name: str) -> Namespace:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 from ._backend import Backend
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype, name_of
 from ._engine import Engine
 from ._labels import Classes, read_labels
-from ._options import Options
+from ._options import Options, check_weight
 from ._registry import Library, library_of
 from ._typing import Array, Namespace
 
@@ -70,6 +69,10 @@ def find_library(name: str, array: Array) -> Library:
     library = library_of(array) if hasattr(array, "shape") and hasattr(array, "dtype") else None
     if library is None:
         msg = f"`{name}` must be an array of an array API library: got {type(array).__name__}. Convert it to one first."
+        raise TypeError(msg)
+    objection = library.backend.objection(array)
+    if objection is not None:
+        msg = f"`{name}` must be a plain array: {objection}"
         raise TypeError(msg)
     return library
 
@@ -165,12 +168,9 @@ def _class_weight(
     engine: Engine, beside: _Beside, weight: Array | Sequence[float], n_classes: int, logits: Array
 ) -> Array:
     dtype = compute_dtype(engine.xp, logits.dtype)
-    array: Array = weight
-    if isinstance(weight, list | tuple):
-        if not all(isinstance(w, Real) and not isinstance(w, bool) for w in weight):
-            msg = f"`weight` must be an array, or a sequence of numbers: got {weight!r}."
-            raise TypeError(msg)
-        array = engine.asarray([float(w) for w in weight], dtype)
+    array = check_weight(weight)
+    if isinstance(array, tuple):
+        array = engine.asarray(list(array), dtype)
     beside.check("weight", array)
     check_dtype(beside.library, "weight", array, FLOATING, "a real floating")
     if array.ndim != 1 or not _agree(array.shape[0], n_classes):
@@ -197,21 +197,23 @@ def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_in
     ignore = "" if ignore_index is None else f", or equal ignore_index={ignore_index}"
     msg = (
         f"`labels` must lie in [0, {n_classes}){ignore}: got {int(engine.count(read.wrong))} outside, "
-        f"of value {_list_values(engine.xp, read)}. "
+        f"of value {_list_values(engine.xp, read, labels)}. "
         "Map them to a class, or pass the label to ignore as `ignore_index`."
     )
     raise ValueError(msg)
 
 
-def _list_values(xp: Namespace, read: Classes) -> str:
+def _list_values(xp: Namespace, read: Classes, labels: Array) -> str:
     """List the smallest different wrong labels, by shapes that do not depend on values."""
+    limits = xp.iinfo(labels.dtype)
     values: list[str] = []
     remaining, largest = read.wrong, xp.max(read.index)
     while bool(xp.any(remaining)):
         if len(values) == _LISTED:
             return ", ".join([*values, "..."])
         smallest = int(xp.min(xp.where(remaining, read.index, largest)))
-        values.append(str(smallest))
+        # Where the index is signed and the labels are not, the largest of them have become negative.
+        values.append(str(smallest if smallest >= limits.min else smallest + int(limits.max) + 1))
         remaining = remaining & (read.index != smallest)
     return ", ".join(values)
 

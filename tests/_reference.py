@@ -44,7 +44,8 @@ def pixel_loss(x, y, *, ignore_index: int | None = 255, weight=None, u=1.0, labe
         return u * hard_part
     soft = [w[c] * nll[c] for c in range(n_classes) if w[c]]
     soft_part = math.inf if math.inf in soft else math.fsum(soft)
-    return u * ((1 - label_smoothing) * hard_part + label_smoothing / n_classes * soft_part)
+    hard_part = (1 - label_smoothing) * hard_part if label_smoothing < 1 else 0.0
+    return u * (hard_part + label_smoothing / n_classes * soft_part)
 
 
 def select(losses, valid, *, cut, min_kept):
@@ -75,7 +76,7 @@ def reference(
     logits,
     labels,
     *,
-    thresh=0.7,
+    thresh: float | None = 0.7,
     min_kept=1 / 16,
     ignore_index: int | None = 255,
     weight=None,

@@ -30,6 +30,14 @@ class TestNumpy:
         mined = trace.pixel_loss[trace.selected].astype(np.float64).sum()
         assert trace.value == np.float32(mined) / np.float32(trace.cut.count)
 
+    def test_masked_array_is_refused(self):
+        logits, labels = make()
+        message = r"^`{}` must be a plain array: got a MaskedArray\. Pass `\.filled\(ignore_index\)` of labels, or "
+        with pytest.raises(TypeError, match=message.format("labels")):
+            ohemloss.ohem_cross_entropy(logits, np.ma.masked_array(labels))
+        with pytest.raises(TypeError, match=message.format("losses")):
+            ohemloss.hard_mean(np.ma.masked_array([1.0, 2.0], mask=[True, False]))
+
     def test_masked_pixels_cost_no_warning(self):
         logits, labels = make()
         labels[0] = 255
@@ -69,6 +77,25 @@ class TestTorch:
         assert loss.device.type == "meta"
         assert loss.shape == ()
 
+    def test_fake_tensors(self, torch):
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode():
+            x, y = torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64)
+            assert ohemloss.ohem_cross_entropy(x, y).shape == ()
+
+    def test_search_sees_no_gradient_and_is_skipped_when_enough_are_hard(self, torch, monkeypatch):
+        import ohemloss_torch._library as library
+
+        seen = []
+        search = library._kth.kth_largest
+        monkeypatch.setattr(library._kth, "kth_largest", lambda *args: seen.append(args[1]) or search(*args))
+        for regime, searches in (("40% hard", 0), ("3% hard", 1)):
+            x, y = map(torch.tensor, make(regime))
+            ohemloss.ohem_cross_entropy(x.requires_grad_(), y)
+            assert len(seen) == searches
+        assert not seen[0].requires_grad
+
     def test_vmap(self, torch):
         logits, labels = make("3% hard", shape=(3, 6, 7))
         per_image = torch.func.vmap(lambda x, y: ohemloss.ohem_cross_entropy(x, y, axis=0))
@@ -93,6 +120,9 @@ class TestTorch:
 
     def test_module_refuses_what_the_function_refuses(self, torch):
         from ohemloss_torch import OhemCELoss
+
+        with pytest.raises(TypeError, match="`weight` must be an array, or a sequence of numbers: got 'abc'"):
+            OhemCELoss(weight="abc")
 
         with pytest.raises(ValueError, match="`thresh` must lie in"):
             OhemCELoss(thresh=2.0)
@@ -137,6 +167,21 @@ class TestJax:
             value, actual = jax.jit(grad)(x) if jit else grad(x)
             np.testing.assert_allclose(value, reference(logits, labels, label_smoothing=0.1).value, rtol=1e-13)
             np.testing.assert_allclose(actual, gradient(logits, labels, label_smoothing=0.1), rtol=1e-6, atol=1e-10)
+
+    @pytest.mark.parametrize("order", [(1, 1.0), (1.0, 1)])
+    def test_a_count_and_a_fraction_are_compiled_apart(self, jax, order):
+        logits, labels = make(ignored=0, seed=order[0] == 1 and isinstance(order[0], int))
+        x, y = jax.numpy.asarray(logits, "float32"), jax.numpy.asarray(labels, "int32")
+        mine = jax.jit(lambda criterion, x, y: criterion(x, y), static_argnums=0)
+        for min_kept in order:
+            expected = reference(logits, labels, thresh=None, min_kept=min_kept).value
+            options = {"thresh": None, "min_kept": min_kept}
+            for actual in (
+                ohemloss.ohem_cross_entropy(x, y, **options),
+                ohemloss.value_and_grad(x, y, **options)[0],
+                mine(ohemloss.OhemCELoss(**options), x, y),
+            ):
+                np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
     def test_vmap_and_forward_mode(self, jax):
         logits, labels = make("3% hard", shape=(3, 6, 7))
@@ -190,6 +235,29 @@ class TestJax:
             shard = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
             many = jax.device_put(jnp.zeros((2, 3)), shard)
             assert abs(float(ohemloss.ohem_cross_entropy(many, jnp.zeros(2, dtype="int32"))) - 1.0986123) < 1e-6
+        """
+        _run(code, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+    def test_shard_map(self, jax):
+        """Each device mines its own shard: the values and gradients are those of the shards."""
+        code = """
+            import functools, jax, jax.numpy as jnp, numpy as np, ohemloss
+            from tests._cases import make
+            from tests._reference import gradient, reference
+            logits, labels = make("3% hard")
+            mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+            spec = jax.sharding.PartitionSpec("batch")
+            shard = functools.partial(jax.shard_map, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+            x, y = jnp.asarray(logits, "float32"), jnp.asarray(labels, "int32")
+            loss = shard(lambda x, y: ohemloss.ohem_cross_entropy(x, y)[None])
+            expected = [reference(logits[i:i + 1], labels[i:i + 1]).value for i in range(2)]
+            np.testing.assert_allclose(loss(x, y), expected, rtol=1e-5)
+            np.testing.assert_allclose(jax.jit(loss)(x, y), expected, rtol=1e-5)
+            grad = shard(jax.grad(lambda x, y: ohemloss.ohem_cross_entropy(x, y)))
+            closed = shard(lambda x, y: ohemloss.value_and_grad(x, y)[1])
+            expected = np.concatenate([gradient(logits[i:i + 1], labels[i:i + 1]) for i in range(2)])
+            for actual in (grad(x, y), closed(x, y)):
+                np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
         """
         _run(code, XLA_FLAGS="--xla_force_host_platform_device_count=2")
 

@@ -40,6 +40,8 @@ def test_one_criterion_serves_every_library(library):
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
+        ({"thresh": np.float32(0.5), "min_kept": np.int64(3)}, "OhemCELoss(thresh=0.5, min_kept=3)"),
+        ({"weight": [1, 2]}, "OhemCELoss(weight=(1.0, 2.0))"),
         ({}, "OhemCELoss()"),
         ({"thresh": None}, "OhemCELoss(thresh=None)"),
         ({"thresh": 0.6, "weight": (1.0, 2.0)}, "OhemCELoss(thresh=0.6, weight=(1.0, 2.0))"),
@@ -56,6 +58,24 @@ def test_is_a_value():
     assert pickle.loads(pickle.dumps(OhemCELoss(**OPTIONS))) == copy.deepcopy(OhemCELoss(**OPTIONS))
     with pytest.raises(dataclasses.FrozenInstanceError):
         OhemCELoss().thresh = 0.5  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_count_is_not_a_fraction():
+    """1 equals 1.0, but one pixel is not all of them: nothing that caches by value may mix them up."""
+    assert OhemCELoss(min_kept=1) != OhemCELoss(min_kept=1.0)
+    assert len({OhemCELoss(min_kept=1), OhemCELoss(min_kept=1.0), OhemCELoss(min_kept=1)}) == 2
+
+
+def test_arrays_as_weights_compare_by_identity():
+    weight = np.ones(2)
+    assert OhemCELoss(weight=weight) == OhemCELoss(weight=weight) != OhemCELoss(weight=np.ones(2))
+    assert hash(OhemCELoss(weight=weight)) == hash(OhemCELoss(weight=weight))
+
+
+@pytest.mark.parametrize("weight", ["abc", (1, "2"), (True, 2.0), 3.0])
+def test_weight_is_refused_before_the_first_batch(weight):
+    with pytest.raises(TypeError, match=r"^`weight` must be an array, or a sequence of numbers: got "):
+        OhemCELoss(weight=weight)
 
 
 @pytest.mark.parametrize("function", [ohemloss.value_and_grad, ohemloss.explain], ids=lambda f: f.__name__)

@@ -13,6 +13,12 @@ import ohemloss
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+def forget_registrations(monkeypatch):
+    """Undo after the test what an example registers."""
+    for table in ("_by_type", "_registered"):
+        monkeypatch.setattr(ohemloss._registry, table, dict(getattr(ohemloss._registry, table)))
+
+
 def modules_with_examples():
     names = [
         f"ohemloss.{m.name}" for m in pkgutil.iter_modules(ohemloss.__path__) if m.name not in ("__main__", "_cli")
@@ -24,7 +30,7 @@ def modules_with_examples():
 def test_docstring_examples(name, monkeypatch):
     if name.startswith("ohemloss_torch"):
         pytest.importorskip("torch")
-    monkeypatch.setattr(ohemloss._registry, "_by_type", dict(ohemloss._registry._by_type))
+    forget_registrations(monkeypatch)
     result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert result.failed == 0
 
@@ -56,7 +62,7 @@ def test_code_blocks(project, page, monkeypatch, capsys):
     """The blocks of a page run one after the other, as a reader would run them."""
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    monkeypatch.setattr(ohemloss._registry, "_by_type", dict(ohemloss._registry._by_type))
+    forget_registrations(monkeypatch)
     names = {}
     for block in python_blocks(project / page):
         exec(compile(block, f"{page}", "exec"), names)

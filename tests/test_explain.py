@@ -36,6 +36,14 @@ def test_hard_losses(library):
     library.assert_close(trace.hard_losses, hard, rtol=1e-5)
 
 
+def test_nan_is_a_hard_loss(library):
+    if not library.eager:
+        pytest.skip(f"{library.id}: shapes that depend on values are not there")
+    x = library.asarray(np.asarray([[np.nan, 0.0], [9.0, 0.0]]), "float32")
+    trace = ohemloss.explain(x, library.asarray(np.zeros(2, np.int64)))
+    library.assert_close(trace.hard_losses, [np.nan])
+
+
 def test_tied_pixels_are_selected(library):
     trace = ohemloss.explain(
         library.asarray(np.asarray([[3.0, 0.0]] * 4), "float32"),

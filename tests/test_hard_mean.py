@@ -55,6 +55,12 @@ def test_infinite_losses_that_are_not_selected(library):
     library.assert_close(hard_mean(losses, min_kept=3), -np.inf)
 
 
+@pytest.mark.parametrize(("thresh", "expected"), [(1e300, 3.0), (-1e300, 2.5)])
+def test_threshold_beyond_the_dtype(library, thresh, expected):
+    losses = library.asarray(np.asarray([2.0, 3.0]), "float32")
+    library.assert_close(hard_mean(losses, thresh=thresh, min_kept=1), expected)
+
+
 def test_nothing_counts(library, losses):
     where = library.asarray(np.zeros(losses.shape, bool))
     library.assert_close(hard_mean(library.asarray(losses, "float32"), where=where), 0.0)

@@ -23,7 +23,8 @@ def run(library, logits, labels, *, dtype="float32", **options):
     options = {k: library.asarray(v, "float32") if isinstance(v, np.ndarray) else v for k, v in options.items()}
     value, grad = value_and_grad(x, y, **options)
     alone = ohem_cross_entropy(x, y, **options)
-    np.testing.assert_allclose(library.numpy(value), library.numpy(alone), **tolerance("float32", "value"))
+    assert alone.dtype == value.dtype
+    np.testing.assert_allclose(library.numpy(value), library.numpy(alone), **tolerance(dtype, "value"))
     return value, grad
 
 
@@ -132,6 +133,29 @@ def test_label_dtypes(library, ignore_index):
             library.asarray(logits, "float32"), library.asarray(labels, dtype), ignore_index=ignore_index
         )
         library.assert_close(value, expected, **tolerance("float32", "value"))
+
+
+def test_negative_label_is_not_the_ignored_one_of_the_same_bits(library):
+    """The int8 label -1 has the bits of 255; it is no class, and it is not ignored."""
+    x, y = library.asarray(np.zeros((2, 2)), "float32"), library.asarray(np.asarray([0, -1]), "int8")
+    if library.host:
+        with pytest.raises(ValueError, match="got 1 outside, of value -1"):
+            ohem_cross_entropy(x, y)
+    else:
+        library.assert_close(ohem_cross_entropy(x, y), np.nan)
+
+
+def test_weights_are_used_in_the_dtype_of_the_loss(library):
+    if "float64" not in library.floats or "float32" not in library.floats:
+        pytest.skip(f"{library.id} has no float64")
+    logits, labels = make("40% hard")
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    weight, u = np.asarray([1.0, 2.0, 3.0, 4.0, 5.0]), np.full(labels.shape, 0.5)
+    value, grad = value_and_grad(
+        x, y, weight=library.asarray(weight, "float64"), pixel_weight=library.asarray(u, "float64")
+    )
+    library.assert_close(value, reference(logits, labels, weight=weight, pixel_weight=u).value, rtol=2e-6)
+    assert value.dtype == grad.dtype == x.dtype
 
 
 def test_more_classes_than_the_label_dtype_holds(library):
@@ -297,6 +321,12 @@ class TestExtremes:
         value, grad = run(library, logits, labels, **options)
         library.assert_close(value, expected, **tolerance("float32", "value"))
         assert np.all(np.isfinite(library.numpy(grad)))
+
+    def test_minus_infinity_on_the_label_with_nothing_but_smoothing(self, library):
+        logits, labels = make(ignored=0)
+        logits[0, labels[0, 0, 0], 0, 0] = -np.inf
+        value, _ = run(library, logits, labels, label_smoothing=1.0)
+        library.assert_close(value, np.inf)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_weight_of_an_ignored_pixel_passes_nowhere(self, library, bad):

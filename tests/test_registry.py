@@ -20,7 +20,8 @@ VALUE = 0.6931471805599453
 @pytest.fixture(autouse=True)
 def clean_table(monkeypatch):
     """Forget what a test registers."""
-    monkeypatch.setattr(_registry, "_by_type", dict(_registry._by_type))
+    for table in ("_by_type", "_registered"):
+        monkeypatch.setattr(_registry, table, dict(getattr(_registry, table)))
 
 
 def serve(**functions):
@@ -61,6 +62,19 @@ class TestLookUp:
         library = _registry.library_of(Special())
         assert library is not None
         assert library.backend is backend
+
+    def test_later_registration_reaches_subclasses_seen_before(self):
+        class MyArray(np.ndarray):
+            pass
+
+        array = np.zeros(2).view(MyArray)
+        before = _registry.library_of(array)
+        backend = Backend(name="other", namespace="array_api_compat.numpy")
+        ohemloss.register(backend, np.ndarray)
+        after = _registry.library_of(array)
+        assert before is not None
+        assert after is not None
+        assert (before.backend.name, after.backend.name) == ("numpy", "other")
 
     def test_library_without_a_backend(self):
         library = _registry.library_of(LOGITS)

@@ -38,7 +38,7 @@ class TestArrays:
             call(x, [0])
         with refuses(TypeError, f"`pixel_weight` {rest}"):
             call(x, y, pixel_weight=[1.0])
-        with refuses(TypeError, "`weight` must be an array of an array API library: got float. Convert it..."):
+        with refuses(TypeError, "`weight` must be an array, or a sequence of numbers: got 1.0."):
             call(x, y, weight=1.0)
 
     def test_another_library(self, library, arrays, call):
@@ -174,6 +174,14 @@ class TestLabelValues:
         with refuses(ValueError, message):
             call(library.asarray(logits, "float32"), library.asarray(labels), ignore_index=None)
 
+    @pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+    def test_beyond_the_signed_integers(self, call, dtype):
+        largest = np.iinfo(dtype).max
+        with refuses(
+            ValueError, f"`labels` must lie in [0, 2), or equal ignore_index=-1: got 2 outside, of value {largest}..."
+        ):
+            call(np.zeros((2, 2)), np.full(2, largest, dtype), ignore_index=-1)
+
     def test_all_wrong(self, call):
         """The largest label is a wrong one too."""
         with refuses(ValueError, "`labels` must lie in [0, 2)...: got 3 outside, of value 7, 9. Map..."):
@@ -220,6 +228,11 @@ class TestOptions:
                     "`min_kept` as a fraction must lie in [0, 1]: got 1.5. "
                     "For a count pass an int, for instance `min_kept=int(n)`."
                 ),
+            ),
+            (
+                {"min_kept": 5e-7},
+                ValueError,
+                "`min_kept` as a fraction must be 0 or at least 2**-20: got 5e-07. For so few pass an int, a count.",
             ),
             ({"min_kept": float("nan")}, ValueError, "`min_kept` as a fraction must lie in [0, 1]: got nan. For a..."),
             (

@@ -15,7 +15,12 @@ def kth_largest(engine: Any, scores: jax.Array, k: jax.Array, needed: jax.Array)
     """Search by counting as `ohemloss._kth` does, but over the bits themselves, in a loop, and only if needed."""
     # The selection is a constant of differentiation: without this, every derivative would be traced through the search.
     scores = jax.lax.stop_gradient(scores)
-    return jax.lax.cond(needed, _search, lambda scores, k: jnp.zeros((), scores.dtype), scores, k)
+    return jax.lax.cond(needed, _search, lambda scores, k: _zero(scores, k).astype(scores.dtype), scores, k)
+
+
+def _zero(scores: jax.Array, k: jax.Array) -> jax.Array:
+    """Make a zero that varies over the devices of a `shard_map` as the answer does: each branch and step must."""
+    return jnp.where(jnp.any(scores > 0) & (k > 0), 0, 0)
 
 
 def _search(scores: jax.Array, k: jax.Array) -> jax.Array:
@@ -31,5 +36,5 @@ def _search(scores: jax.Array, k: jax.Array) -> jax.Array:
         candidate = found | (sign >> i.astype(dtype))
         return jnp.where(jnp.sum(keys >= candidate) >= k, candidate, found)
 
-    found = jax.lax.fori_loop(0, n_bits, add_bit, dtype(0))
+    found = jax.lax.fori_loop(0, n_bits, add_bit, _zero(scores, k).astype(dtype))
     return jax.lax.bitcast_convert_type(jnp.where(found & sign, found ^ sign, ~found), scores.dtype)

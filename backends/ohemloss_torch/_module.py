@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import ohemloss
-from ohemloss._options import Reduction
+from ohemloss._options import Reduction, check_weight
 
 
 class OhemCELoss(torch.nn.Module):
@@ -17,6 +17,7 @@ class OhemCELoss(torch.nn.Module):
     ----------
     thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
         As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved.
+        A sequence of numbers becomes a tensor of the default dtype.
 
     Examples
     --------
@@ -50,7 +51,8 @@ class OhemCELoss(torch.nn.Module):
             axis=axis,
             reduction=reduction,
         )
-        if weight is not None and not isinstance(weight, torch.Tensor):
+        weight = check_weight(weight)
+        if isinstance(weight, tuple):
             weight = torch.tensor(weight, dtype=torch.get_default_dtype())
         self.register_buffer("weight", weight)
 
