@@ -1,35 +1,53 @@
 """The loss and its gradient in plain array API operations on whole arrays: what runs on every library."""
 
+from dataclasses import dataclass
+
 from ._dtypes import compute_dtype
 from ._engine import Engine
-from ._mining import Cut, mine, weigh
+from ._mining import Cut, Mined, mine, weigh
 from ._options import Options
-from ._pixels import logits_gradient, pixel_losses
+from ._pixels import Pixels, logits_gradient, pixel_losses
 from ._typing import Array
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The way to the value: the loss of each pixel, what was mined, what each pixel weighs, and the value."""
+
+    pixels: Pixels
+    mined: Mined
+    weights: Array
+    value: Array
+
+
+def run_steps(
+    engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
+) -> Steps:
+    """Compute the value and keep the way to it."""
+    pixels = pixel_losses(engine, logits, labels, weight, pixel_weight, options)
+    mined = mine(engine, pixels.losses, pixels.valid, options.rule)
+    weights = weigh(engine, pixels.losses, pixels.valid, mined.cut)
+    value = reduce(engine, pixels.losses, weights, mined.cut, options.reduction)
+    return Steps(pixels, mined, weights, value)
 
 
 def loss(
     engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
 ) -> Array:
     """See `ohemloss.ohem_cross_entropy`."""
-    pixels = pixel_losses(engine, logits, labels, weight, pixel_weight, options)
-    cut = mine(engine, pixels.losses, pixels.valid, options.rule).cut
-    weights = weigh(engine, pixels.losses, pixels.valid, cut)
-    return reduce(engine, pixels.losses, weights, cut, options.reduction)
+    return run_steps(engine, logits, labels, weight, pixel_weight, options).value
 
 
 def value_and_grad(
     engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
 ) -> tuple[Array, Array]:
     """See `ohemloss.value_and_grad`."""
-    xp = engine.xp
-    pixels = pixel_losses(engine, logits, labels, weight, pixel_weight, options)
-    cut = mine(engine, pixels.losses, pixels.valid, options.rule).cut
-    weights = weigh(engine, pixels.losses, pixels.valid, cut)
-    value = reduce(engine, pixels.losses, weights, cut, options.reduction)
-    cotangents = weights if options.reduction == "sum" else weights / _at_least_one(engine, cut, weights)
-    gradient = logits_gradient(engine, pixels, cotangents, weight, options)
-    return value, xp.astype(gradient, logits.dtype)
+    steps = run_steps(engine, logits, labels, weight, pixel_weight, options)
+    cotangents = steps.weights
+    if options.reduction == "mean":
+        cotangents = cotangents / _at_least_one(engine, steps.mined.cut, cotangents)
+    gradient = logits_gradient(engine, steps.pixels, cotangents, weight, options)
+    return steps.value, engine.xp.astype(gradient, logits.dtype)
 
 
 def reduce(engine: Engine, losses: Array, weights: Array, cut: Cut, reduction: str) -> Array:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from . import _composite
 from ._dtypes import compute_dtype
-from ._mining import Cut, mine, weigh
+from ._mining import Cut
 from ._options import Options, Reduction
-from ._pixels import pixel_losses
 from ._typing import Array
 from ._validation import prepare
 
@@ -111,16 +110,15 @@ def explain(
     )
     call = prepare(logits, labels, weight, pixel_weight, options)
     engine, options = call.engine, call.options
-    pixels = pixel_losses(engine, call.logits, call.labels, call.weight, call.pixel_weight, options)
-    mined = mine(engine, pixels.losses, pixels.valid, options.rule)
-    weights = weigh(engine, pixels.losses, pixels.valid, mined.cut)
+    steps = _composite.run_steps(engine, call.logits, call.labels, call.weight, call.pixel_weight, options)
+    mined = steps.mined
     return Trace(
         thresh=engine.asarray(options.rule.cut, compute_dtype(engine.xp, call.logits.dtype)),
         n_valid=mined.n_pool,
         n_min=engine.as_array(mined.n_min, mined.n_pool),
-        pixel_loss=pixels.losses,
-        selected=weights > 0,
+        pixel_loss=steps.pixels.losses,
+        selected=steps.weights > 0,
         n_hard=mined.n_hard,
         cut=mined.cut,
-        value=_composite.reduce(engine, pixels.losses, weights, mined.cut, options.reduction),
+        value=steps.value,
     )
