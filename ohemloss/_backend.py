@@ -64,14 +64,14 @@ class Backend:
         ``host_view(array)``: an array of the same values, of any library, that the host may look at without waiting for
         a device, copying, or breaking a trace; None if there is none.
     objection : callable
-        ``objection(array)``: why an array of the library cannot be taken for its values, and what to do; None if it can.
+        ``objection(array)``: why an array of the library cannot be taken for its values; None if it can.
     kth_largest, total : callable
         Replacements of two steps of the composite; see `ohemloss._kth.kth_largest` and `ohemloss._total.total`.
     loss, value_and_grad : callable or None
-        Replacements of the whole. Each may return NotImplemented for a call that it does not want; the composite runs then.
+        Replacements of the whole. Each may return NotImplemented for a call that it does not want.
     supports : set of str
-        Options that `loss` and `value_and_grad` know, by name. A call that uses another one goes to the composite, so an
-        option that is new to a backend never silently does nothing.
+        Options that `loss` and `value_and_grad` know, by name. A call that uses another one goes to the composite, so
+        an option that is new to a backend never silently does nothing.
     """
 
     name: str

@@ -68,5 +68,5 @@ class Engine:
         try:
             return self.xp.count_nonzero(mask)
         except (AttributeError, RuntimeError, ValueError):
-            # New in the standard of 2024.12, and refused on devices without 64-bit integers: there a dtype must be named.
+            # New in the standard of 2024.12, and refused on devices without 64-bit integers: there a dtype is named.
             return self.xp.sum(self.xp.astype(mask, self.xp.int8), dtype=self.arange(1).dtype)

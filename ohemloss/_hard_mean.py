@@ -24,12 +24,12 @@ def hard_mean(
     Parameters
     ----------
     losses : array
-        One loss per element, any shape. float16 or bfloat16 (computed in float32), float32, or float64. May be negative.
+        One loss per element, any shape, of either sign. float16 or bfloat16 (computed in float32), float32, or float64.
     where : array, optional
         Bool, the shape of `losses`, of the same library and on the same device: the elements that count. Default: all.
     thresh : float or None, optional
-        An element is hard if its loss is above `thresh`, which here has the unit of the loss. (For a cross-entropy and a
-        probability p that is ``-log(p)``.) Default: None, no element is hard by itself.
+        An element is hard if its loss is above `thresh`, which here has the unit of the loss. (For a cross-entropy and
+        a probability p that is ``-log(p)``.) Default: None, no element is hard by itself.
     min_kept : int or float, optional
         At least this many of the hardest elements are selected: an int is a count, a float in [0, 1] a fraction of the
         elements that count, rounded down. Default: 1/16.

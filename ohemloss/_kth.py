@@ -16,9 +16,10 @@ def kth_largest(engine: "Engine", scores: Array, k: Array, needed: Array) -> Arr
     """
     Find the k-th largest score by bisection over the bits of a float.
 
-    ``count(score >= c)`` falls as c grows, so the largest c for which it is still at least k *is* the k-th largest score.
+    ``count(score >= c)`` falls as c grows, so the largest c for which it is still at least k *is* the k-th largest.
     A non-negative float grows with its bits, so c is built bit by bit from the highest: 31 counts for float32,
-    63 for float64, and two for the sign. A count is a sum, so this also works over arrays that are spread over devices or chunks.
+    63 for float64, and two for the sign. A count is a sum, so this also works over arrays that are spread over devices
+    or chunks.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def _kth_largest_magnitude(engine: "Engine", x: Array, k: Array) -> Array:
     exponent_bits, fraction_bits = _FIELDS[str(name_of(engine.xp, x.dtype))]
     powers = _powers_of_two(exponent_bits)
     base = _largest_reached(engine, x, k, powers)
-    # The answer is a power of two times a fraction in [1, 2); below the smallest normal number, that times one in [0, 1).
+    # The answer is a power of two times a fraction in [1, 2), or the smallest normal number times one in [0, 1).
     # Products, because the sums of a power and its small parts would pass through subnormal numbers, which some devices
     # flush to zero. All are exact: no candidate has more bits than its dtype.
     power = engine.where(base > 0.0, base, powers[1])

@@ -90,8 +90,8 @@ def ohem_cross_entropy(
     The selection and the weights are constants of differentiation. Weights are used in the dtype of the loss.
 
     With label smoothing :math:`s` the loss of a pixel is
-    :math:`u_i \bigl((1 - s) w_{y_i} n_{i y_i} + \tfrac{s}{C} \sum_c w_c n_{ic}\bigr)`, where :math:`n_{ic}` is minus the
-    logarithm of the softmax.
+    :math:`u_i \bigl((1 - s) w_{y_i} n_{i y_i} + \tfrac{s}{C} \sum_c w_c n_{ic}\bigr)`, where :math:`n_{ic}` is minus
+    the logarithm of the softmax.
 
     References
     ----------

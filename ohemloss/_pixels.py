@@ -57,7 +57,7 @@ def pixel_losses(
     if class_weight is not None:
         label_scales = scales * engine.sum(engine.where(is_label, class_weight, 0.0), axis)
 
-    # The logits of a pixel that cannot count are replaced, not multiplied by 0: neither their NaN nor its gradient passes.
+    # The logits of a pixel that cannot count are replaced, not multiplied by 0: neither NaN nor its gradient passes.
     counts = read.valid & ((scales if options.label_smoothing else label_scales) != 0)
     logits = engine.where(xp.expand_dims(counts, axis=axis), xp.astype(logits, dtype), 0.0)
     shifted = logits - xp.max(logits, axis=axis, keepdims=True)

@@ -35,8 +35,13 @@ class Library:
 
     @property
     def examples(self) -> int:
-        """How many drawn examples a test runs: each shape is compiled anew by some, and a graph of a second by others."""
+        """How many drawn examples a test runs: some compile each shape anew, and others build a graph each time."""
         return {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
+
+    @property
+    def stride(self) -> int:
+        """Every how many-th of a row of like cases is run: all of them, but few where each builds a graph."""
+        return 3 if self.package in ("dask", "ndonnx") else 1
 
     @property
     def integers(self) -> list[str]:

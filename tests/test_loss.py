@@ -22,6 +22,8 @@ def run(library, logits, labels, *, dtype="float32", **options):
     x, y = library.asarray(logits, dtype), library.asarray(labels)
     options = {k: library.asarray(v, "float32") if isinstance(v, np.ndarray) else v for k, v in options.items()}
     value, grad = value_and_grad(x, y, **options)
+    if library.package == "ndonnx":  # a second graph of the same operations, at a second each
+        return value, grad
     alone = ohem_cross_entropy(x, y, **options)
     assert alone.dtype == value.dtype
     np.testing.assert_allclose(library.numpy(value), library.numpy(alone), **tolerance(dtype, "value"))
@@ -124,7 +126,7 @@ def test_class_counts(library, n_classes):
 @pytest.mark.parametrize("ignore_index", [255, -1, 3])
 def test_label_dtypes(library, ignore_index):
     """Also where the dtype cannot hold `ignore_index`: then no label is ignored."""
-    for dtype in library.integers:
+    for dtype in library.integers[:: library.stride]:
         logits, labels = make("40% hard", ignored=0)
         if np.iinfo(dtype).min <= ignore_index <= np.iinfo(dtype).max:
             labels.flat[::4] = ignore_index

@@ -50,7 +50,8 @@ class TestArrays:
         if library.package == "numpy":
             theirs, name = array_api_strict.asarray(theirs), "array_api_strict"
         message = (
-            f"`labels` must come from the library of `logits`: got logits from {library.package} and labels from {name}. "
+            "`labels` must come from the library of `logits`: "
+            f"got logits from {library.package} and labels from {name}. "
             "Convert one of them."
         )
         with refuses(TypeError, message):

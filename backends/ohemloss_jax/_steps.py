@@ -27,7 +27,7 @@ def _search(scores: jax.Array, k: jax.Array) -> jax.Array:
     dtype = _KEYS[str(scores.dtype)]
     n_bits = scores.dtype.itemsize * 8
     sign = dtype(1 << (n_bits - 1))
-    # One zero, and NaN above everything; then, with the bits of negative numbers flipped, the keys rise with the scores.
+    # One zero, and NaN above everything; with the bits of negative numbers flipped, the keys rise with the scores.
     scores = jnp.where(scores == 0, 0.0, jnp.where(jnp.isnan(scores), jnp.inf, scores))
     bits = jax.lax.bitcast_convert_type(scores, dtype)
     keys = jnp.where(bits & sign, ~bits, bits | sign)
