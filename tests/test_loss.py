@@ -436,7 +436,7 @@ def test_any_input(library):
             {},
             optional={
                 "thresh": st.one_of(st.none(), st.floats(0, 1)),
-                "min_kept": st.one_of(st.integers(0, 70), st.floats(0, 1)),
+                "min_kept": st.one_of(st.integers(0, 70), st.just(0.0), st.floats(2**-20, 1)),
                 "label_smoothing": st.floats(0, 1),
                 "reduction": st.sampled_from(["mean", "sum"]),
             },
