@@ -298,7 +298,8 @@ class TestExtremes:
         weight = np.ones(labels.shape, np.float32)
         weight[1, 3, 4] = 0
         logits[1, :, 3, 4] = np.nan
-        value, grad = run(library, logits, labels, pixel_weight=weight, label_smoothing=label_smoothing)
+        options = {"label_smoothing": label_smoothing, "min_kept": 1.0}  # so that it is selected
+        value, grad = run(library, logits, labels, pixel_weight=weight, **options)
         assert math.isfinite(float(library.numpy(value)))
         assert np.all(library.numpy(grad)[1, :, 3, 4] == 0)
         assert np.all(np.isfinite(library.numpy(grad)))
@@ -307,9 +308,9 @@ class TestExtremes:
         logits, labels = make(ignored=0)
         weight = (0.0, 1.0, 2.0, 1.0, 1.0)
         labels[1, 3, 4] = 0
-        expected = reference(logits, labels, weight=weight).value
+        expected = reference(logits, labels, weight=weight, min_kept=1.0).value
         logits[1, :, 3, 4] = np.nan
-        value, grad = run(library, logits, labels, weight=weight)
+        value, grad = run(library, logits, labels, weight=weight, min_kept=1.0)  # so that it is selected
         library.assert_close(value, expected, **tolerance("float32", "value"))
         assert np.all(library.numpy(grad)[1, :, 3, 4] == 0)
 
