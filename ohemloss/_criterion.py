@@ -6,12 +6,12 @@ from typing import Any
 
 from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
-from ._options import Options, Reduction, check_weight, identity
+from ._options import ComparedWithTypes, Options, Reduction, check_weight
 from ._typing import Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OhemCELoss:
+class OhemCELoss(ComparedWithTypes):
     """
     Fix the options of `ohem_cross_entropy`, and call it on arrays of any library.
 
@@ -51,14 +51,6 @@ class OhemCELoss:
         for field in fields(Options):
             object.__setattr__(self, field.name, getattr(options, field.name))
         object.__setattr__(self, "weight", check_weight(self.weight))
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the options: a count and a fraction of the same size differ, an array equals itself alone."""
-        return type(other) is type(self) and identity(other) == identity(self)
-
-    def __hash__(self) -> int:
-        """Hash what is compared."""
-        return hash(identity(self))
 
     def __call__(self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None) -> Array:
         """

@@ -12,8 +12,31 @@ from ._mining import SMALLEST_FRACTION, MiningRule
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
+class ComparedWithTypes:
+    """
+    Compare and hash a frozen dataclass by the values of its fields and by their types.
+
+    The count 1 equals the fraction 1.0 and has its hash: a cache that took one for the other would return another loss.
+    An array is compared by identity.
+    """
+
+    def _identity(self) -> tuple[object, ...]:
+        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+        return tuple((type(value), id(value) if hasattr(value, "shape") else value) for value in values)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with options of the same class."""
+        if not isinstance(other, ComparedWithTypes) or type(other) is not type(self):
+            return False
+        return other._identity() == self._identity()
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash(self._identity())
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Options:
+class Options(ComparedWithTypes):
     """What `ohem_cross_entropy` takes besides arrays. See there."""
 
     thresh: float | None = 0.7
@@ -38,14 +61,6 @@ class Options:
             msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
             raise ValueError(msg)
 
-    def __eq__(self, other: object) -> bool:
-        """Compare the options, a count and a fraction of the same size as different."""
-        return type(other) is type(self) and identity(other) == identity(self)
-
-    def __hash__(self) -> int:
-        """Hash what is compared."""
-        return hash(identity(self))
-
     @property
     def rule(self) -> MiningRule:
         """The mining rule in units of the loss: a probability below `thresh` is a loss above -log(thresh)."""
@@ -55,17 +70,6 @@ class Options:
     def changed(self) -> AbstractSet[str]:
         """Name the options that are not at their default."""
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
-
-
-def identity(options: Any) -> tuple[object, ...]:
-    """
-    Give what distinguishes the options of a dataclass.
-
-    The count 1 equals the fraction 1.0 and has its hash, so types are compared too: a cache that took one for the other
-    would return another loss. An array is compared by identity.
-    """
-    values = (getattr(options, field.name) for field in fields(options))
-    return tuple((type(value), id(value) if hasattr(value, "shape") else value) for value in values)
 
 
 def check_weight(weight: Any) -> Any:

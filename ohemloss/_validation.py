@@ -39,7 +39,9 @@ def prepare(
     beside.check("labels", labels)
     check_dtype(library, "logits", logits, FLOATING, "a real floating")
     check_dtype(library, "labels", labels, INTEGER, "an integer")
-    options = replace(options, axis=_class_axis(options.axis, logits))
+    axis = _class_axis(options.axis, logits)
+    if axis != options.axis:  # a replaced option is checked again with all the others, on every call
+        options = replace(options, axis=axis)
     _check_label_shape(logits, labels, options.axis)
     n_classes = logits.shape[options.axis]
     if weight is not None:

@@ -168,7 +168,7 @@ LIBRARIES = [
     Library("ndonnx", "ndonnx", "ndonnx", host=False, eager=False),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
 ]
-# Minutes a call: it plans and writes every step to disk. It runs the documented tensors only.
+# Some ten seconds a call: it plans and writes every step to disk. It runs the documented tensors only.
 CUBED = Library("cubed", "cubed", "cubed.array_api", host=False, eager=False)
 
 PACKAGES = {library.package for library in [*LIBRARIES, CUBED]}
