@@ -71,7 +71,8 @@ class Backend:
         Replacements of the whole. Each may return NotImplemented for a call that it does not want.
     supports : set of str
         Options that `loss` and `value_and_grad` know, by name. A call that uses another one goes to the composite, so
-        an option that is new to a backend never silently does nothing.
+        an option that is new to a backend never silently does nothing. `thresh` and `min_kept` that came as arrays
+        have a second name each: ``"thresh as an array"``.
     """
 
     name: str

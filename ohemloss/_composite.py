@@ -4,17 +4,20 @@ from dataclasses import dataclass
 
 from ._dtypes import compute_dtype
 from ._engine import Engine
-from ._mining import Cut, Mined, mine, weigh
+from ._mining import Cut, Mined, MiningRule, mine, weigh
 from ._options import Options
-from ._pixels import Pixels, logits_gradient, pixel_losses
+from ._pixels import logits_gradient, pixel_losses, softmax
+from ._rule import mining_rule
+from ._targets import Targets, read_targets
 from ._typing import Array
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The way to the value: the loss of each pixel, what was mined, what each pixel weighs, and the value."""
+    """The way to the value: the loss of each pixel, the rule, what it mined, what each pixel weighs, and the value."""
 
-    pixels: Pixels
+    losses: Array
+    rule: MiningRule
     mined: Mined
     weights: Array
     value: Array
@@ -24,11 +27,9 @@ def run_steps(
     engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
 ) -> Steps:
     """Compute the value and keep the way to it."""
-    pixels = pixel_losses(engine, logits, labels, weight, pixel_weight, options)
-    mined = mine(engine, pixels.losses, pixels.valid, options.rule)
-    weights = weigh(engine, pixels.losses, pixels.valid, mined.cut)
-    value = reduce(engine, pixels.losses, weights, mined.cut, options.reduction)
-    return Steps(pixels, mined, weights, value)
+    targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
+    losses = pixel_losses(engine, softmax(engine, logits, targets, options), targets, weight, options)
+    return _mine_and_reduce(engine, losses, targets, options)
 
 
 def loss(
@@ -42,12 +43,38 @@ def value_and_grad(
     engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
 ) -> tuple[Array, Array]:
     """See `ohemloss.value_and_grad`."""
-    steps = run_steps(engine, logits, labels, weight, pixel_weight, options)
-    cotangents = steps.weights
-    if options.reduction == "mean":
-        cotangents = cotangents / _at_least_one(engine, steps.mined.cut, cotangents)
-    gradient = logits_gradient(engine, steps.pixels, cotangents, weight, options)
+    targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
+    soft = softmax(engine, logits, targets, options)
+    steps = _mine_and_reduce(engine, pixel_losses(engine, soft, targets, weight, options), targets, options)
+    cotangents = _cotangents(engine, steps.weights, steps.mined.cut, options.reduction)
+    gradient = logits_gradient(engine, soft, targets, cotangents, weight, options)
     return steps.value, engine.xp.astype(gradient, logits.dtype)
+
+
+def gradient_of_kept(
+    engine: Engine,
+    logits: Array,
+    labels: Array,
+    weight: Array | None,
+    pixel_weight: Array | None,
+    options: Options,
+    losses: Array,
+    cut: Cut,
+    cotangent: Array,
+) -> Array:
+    """
+    Compute the gradient from what a forward pass keeps: its arguments, the loss of each pixel, and the cut.
+
+    `cotangent` is the derivative of what follows with respect to the value. The losses only say what was selected; the
+    softmax is computed again, from the logits, so whoever differentiates this gets the second derivative.
+    """
+    targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
+    weights = weigh(engine, losses, targets.valid, cut)
+    # Selected first: a pixel that is not must not see an infinite cotangent.
+    cotangents = engine.where(weights != 0, _cotangents(engine, weights, cut, options.reduction) * cotangent, 0.0)
+    soft = softmax(engine, logits, targets, options)
+    gradient = logits_gradient(engine, soft, targets, cotangents, weight, options)
+    return engine.xp.astype(gradient, logits.dtype)
 
 
 def reduce(engine: Engine, losses: Array, weights: Array, cut: Cut, reduction: str) -> Array:
@@ -59,6 +86,18 @@ def reduce(engine: Engine, losses: Array, weights: Array, cut: Cut, reduction: s
     if reduction == "mean":
         value = value / _at_least_one(engine, cut, losses)
     return engine.as_array(value, losses)
+
+
+def _mine_and_reduce(engine: Engine, losses: Array, targets: Targets, options: Options) -> Steps:
+    rule = mining_rule(engine, options, losses.dtype)
+    mined = mine(engine, losses, targets.valid, rule)
+    weights = weigh(engine, losses, targets.valid, mined.cut)
+    return Steps(losses, rule, mined, weights, reduce(engine, losses, weights, mined.cut, options.reduction))
+
+
+def _cotangents(engine: Engine, weights: Array, cut: Cut, reduction: str) -> Array:
+    """Give the derivative of the value with respect to the loss of each pixel; the selection is a constant."""
+    return weights / _at_least_one(engine, cut, weights) if reduction == "mean" else weights
 
 
 def _at_least_one(engine: Engine, cut: Cut, like: Array) -> Array:

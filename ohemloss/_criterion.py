@@ -6,7 +6,7 @@ from typing import Any
 
 from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
-from ._options import ComparedWithTypes, Options, Reduction, check_weight
+from ._options import ComparedWithTypes, Options, Reduction, check_weight, differs
 from ._typing import Array
 
 
@@ -37,8 +37,8 @@ class OhemCELoss(ComparedWithTypes):
     0.6931
     """
 
-    thresh: float | None = 0.7
-    min_kept: int | float = 1 / 16
+    thresh: float | Array | None = 0.7
+    min_kept: int | float | Array = 1 / 16
     ignore_index: int | None = 255
     weight: Array | Sequence[float] | None = None
     label_smoothing: float = 0.0
@@ -110,12 +110,7 @@ class OhemCELoss(ComparedWithTypes):
 
     def _changed(self) -> str:
         values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
-        return ", ".join(f"{name}={value!r}" for name, value, default in values if _differs(value, default))
+        return ", ".join(f"{name}={value!r}" for name, value, default in values if differs(value, default))
 
     def _options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-def _differs(value: Any, default: Any) -> bool:
-    # An array compares element by element; it is never a default.
-    return hasattr(value, "shape") or value != default

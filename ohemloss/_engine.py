@@ -52,8 +52,10 @@ class Engine:
         """Count from 0 to n - 1 in the default integer dtype of the device."""
         return self.xp.arange(n, **self._beside())
 
-    def where(self, condition: Array, x: Array, fill: float) -> Array:
-        """Take `x` where the condition holds and the number `fill` elsewhere, in the dtype of `x`."""
+    def where(self, condition: Array, x: Array, fill: float | Array) -> Array:
+        """Take `x` where the condition holds and `fill`, a number or an array, elsewhere, in the dtype of `x`."""
+        if hasattr(fill, "dtype"):
+            return self.xp.where(condition, x, fill)
         if getattr(self.xp, "__array_api_version__", _SCALARS_IN_WHERE) < _SCALARS_IN_WHERE:
             return self.xp.where(condition, x, self.asarray(fill, x.dtype))
         return self.xp.where(condition, x, fill)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import _composite
-from ._dtypes import compute_dtype
 from ._mining import Cut
-from ._options import Options, Reduction
+from ._options import Options, Reduction, is_array
 from ._typing import Array
 from ._validation import prepare
 
@@ -60,8 +59,8 @@ def explain(
     labels: Array,
     /,
     *,
-    thresh: float | None = 0.7,
-    min_kept: int | float = 1 / 16,
+    thresh: float | Array | None = 0.7,
+    min_kept: int | float | Array = 1 / 16,
     ignore_index: int | None = 255,
     weight: Array | Sequence[float] | None = None,
     pixel_weight: Array | None = None,
@@ -113,10 +112,10 @@ def explain(
     steps = _composite.run_steps(engine, call.logits, call.labels, call.weight, call.pixel_weight, options)
     mined = steps.mined
     return Trace(
-        thresh=engine.asarray(options.rule.cut, compute_dtype(engine.xp, call.logits.dtype)),
+        thresh=steps.rule.cut if is_array(steps.rule.cut) else engine.asarray(steps.rule.cut, steps.losses.dtype),
         n_valid=mined.n_pool,
         n_min=engine.as_array(mined.n_min, mined.n_pool),
-        pixel_loss=steps.pixels.losses,
+        pixel_loss=steps.losses,
         selected=steps.weights > 0,
         n_hard=mined.n_hard,
         cut=mined.cut,

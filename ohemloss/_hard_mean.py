@@ -5,9 +5,13 @@ import math
 from . import _composite
 from ._dtypes import FLOATING, compute_dtype
 from ._mining import MiningRule, mine, weigh
-from ._options import check_min_kept, check_real
+from ._options import check_min_kept, check_thresh, is_array
+from ._rule import out_of_range
 from ._typing import Array
-from ._validation import check_dtype, check_mask, engine_for, find_library
+from ._validation import check_dtype, check_mask, check_option_arrays, engine_for, find_library
+
+# A threshold in units of the loss may be any number.
+_ANY = (-math.inf, math.inf)
 
 
 def hard_mean(
@@ -15,8 +19,8 @@ def hard_mean(
     /,
     *,
     where: Array | None = None,
-    thresh: float | None = None,
-    min_kept: int | float = 1 / 16,
+    thresh: float | Array | None = None,
+    min_kept: int | float | Array = 1 / 16,
 ) -> Array:
     """
     Average the hard elements of a loss of your own.
@@ -62,16 +66,25 @@ def hard_mean(
     1.15
     """
     min_kept = check_min_kept(min_kept)
-    thresh = check_real("thresh", thresh, -math.inf, math.inf, or_none="None for no threshold")
+    thresh = check_thresh(thresh, *_ANY)
     library = find_library("losses", losses)
     check_dtype(library, "losses", losses, FLOATING, "a real floating")
+    arrays = {name: value for name, value in {"thresh": thresh, "min_kept": min_kept}.items() if is_array(value)}
+    check_option_arrays(library, arrays, "losses", losses, thresh_range=_ANY)
     engine = engine_for(library, losses)
     if where is None:
         pool = (losses == losses) | (losses != losses)  # true also for NaN
     else:
         check_mask(library, "where", where, "losses", losses)
         pool = where
-    losses = engine.where(pool, engine.xp.astype(losses, compute_dtype(engine.xp, losses.dtype)), 0.0)
-    rule = MiningRule(cut=math.inf if thresh is None else thresh, min_kept=min_kept)
-    cut = mine(engine, losses, pool, rule).cut
-    return _composite.reduce(engine, losses, weigh(engine, losses, pool, cut), cut, "mean")
+    dtype = compute_dtype(engine.xp, losses.dtype)
+    losses = engine.where(pool, engine.xp.astype(losses, dtype), 0.0)
+    wrong = out_of_range(engine, thresh, min_kept, thresh_range=_ANY)
+    if wrong is not None:
+        losses = engine.where(~(pool & wrong), losses, math.nan)
+    cut: float | Array = math.inf if thresh is None else thresh
+    if is_array(cut):
+        cut = engine.xp.astype(cut, dtype)
+    rule = MiningRule(cut=cut, min_kept=min_kept)
+    mined = mine(engine, losses, pool, rule)
+    return _composite.reduce(engine, losses, weigh(engine, losses, pool, mined.cut), mined.cut, "mean")

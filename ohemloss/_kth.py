@@ -76,7 +76,7 @@ def _largest_reached(engine: "Engine", x: Array, k: Array, powers: list[float]) 
 
     def at(position: Array) -> Array:
         # The table rises, so its maximum up to a position is its entry there: a look-up without a gather.
-        return xp.max(engine.where(index <= position, table, 0.0))
+        return xp.max(engine.where(index <= position, table, 0.0), axis=0)
 
     position = k - k  # a zero with the dtype and the trace of k
     stride = len(powers) // 2

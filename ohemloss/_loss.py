@@ -15,8 +15,8 @@ def ohem_cross_entropy(
     labels: Array,
     /,
     *,
-    thresh: float | None = 0.7,
-    min_kept: int | float = 1 / 16,
+    thresh: float | Array | None = 0.7,
+    min_kept: int | float | Array = 1 / 16,
     ignore_index: int | None = 255,
     weight: Array | Sequence[float] | None = None,
     pixel_weight: Array | None = None,
@@ -129,8 +129,8 @@ def value_and_grad(
     labels: Array,
     /,
     *,
-    thresh: float | None = 0.7,
-    min_kept: int | float = 1 / 16,
+    thresh: float | Array | None = 0.7,
+    min_kept: int | float | Array = 1 / 16,
     ignore_index: int | None = 255,
     weight: Array | Sequence[float] | None = None,
     pixel_weight: Array | None = None,
@@ -216,4 +216,8 @@ def _run(call: Call, fast: LossFunction | ValueAndGradFunction | None, composite
 
 def _used(call: Call) -> set[str]:
     arrays = {"weight": call.weight, "pixel_weight": call.pixel_weight}
-    return {*call.options.changed(), *(name for name, array in arrays.items() if array is not None)}
+    return {
+        *call.options.changed(),
+        *(f"{name} as an array" for name in call.options.arrays()),
+        *(name for name, array in arrays.items() if array is not None),
+    }

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ._dtypes import compute_dtype
+from ._dtypes import FLOATING, compute_dtype, name_of
 from ._engine import Engine
 from ._typing import Array
 
@@ -19,11 +19,12 @@ class MiningRule:
     The union of the hard elements and the `min_kept` hardest elements of the pool.
 
     An element is hard if its score is above `cut`. The score, the pool and the rule are separate on purpose: another
-    ranking is another score, another pool another mask, and both are made by the caller.
+    ranking is another score, another pool another mask, and both are made by the caller. Both fields may be 0-d arrays,
+    of the dtype of the scores and of any integer or real floating dtype.
     """
 
-    cut: float
-    min_kept: int | float
+    cut: float | Array
+    min_kept: int | float | Array
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def mine(engine: Engine, scores: Array, pool: Array, rule: MiningRule) -> Mined:
     Both sides of "are enough elements hard?" are computed and `where` picks, so this traces. NaN is hard.
     """
     xp = engine.xp
-    threshold = rule.cut if abs(rule.cut) <= float(xp.finfo(scores.dtype).max) else math.copysign(math.inf, rule.cut)
+    threshold = rule.cut
+    if isinstance(threshold, float) and abs(threshold) > float(xp.finfo(scores.dtype).max):
+        threshold = math.copysign(math.inf, threshold)
     ranked = engine.where(pool, scores, -float("inf"))
     n_pool = engine.count(pool)
     n_min = _places(engine, rule.min_kept, n_pool)
@@ -90,12 +93,25 @@ def weigh(engine: Engine, scores: Array, pool: Array, cut: Cut) -> Array:
     return xp.where(tied, cut.tie_weight, xp.astype(above, compute_dtype(xp, scores.dtype)))
 
 
-def _places(engine: Engine, min_kept: int | float, n_pool: Array) -> Array:
+def _places(engine: Engine, min_kept: int | float | Array, n_pool: Array) -> Array:
     """Turn `min_kept` into a number of elements, never more than the pool has."""
+    xp = engine.xp
+    if isinstance(min_kept, float):
+        return _floor_of_product(n_pool, Fraction(min_kept).limit_denominator(_DIGIT**2))
     if isinstance(min_kept, int):
-        kept = min(min_kept, engine.xp.iinfo(n_pool.dtype).max)  # a larger one cannot even be compared
-        return engine.where(n_pool < kept, n_pool, kept)
-    return _floor_of_product(n_pool, Fraction(min_kept).limit_denominator(_DIGIT**2))
+        kept = min(min_kept, xp.iinfo(n_pool.dtype).max)  # a larger one cannot even be compared
+    elif name_of(xp, min_kept.dtype) in FLOATING:
+        kept = _floor_of_float_product(engine, n_pool, min_kept)
+    else:
+        kept = xp.astype(engine.where(min_kept > 0, min_kept, 0), n_pool.dtype)
+    return engine.where(n_pool < kept, n_pool, kept)
+
+
+def _floor_of_float_product(engine: Engine, n: Array, fraction: Array) -> Array:
+    """Compute ``floor(n * fraction)`` in floats, up by what the product may be too small: 0.7 of 10 is 7."""
+    xp, dtype = engine.xp, compute_dtype(engine.xp, fraction.dtype)
+    product = xp.astype(n, dtype) * xp.astype(engine.where(fraction >= 0.0, fraction, 0.0), dtype)
+    return xp.astype(xp.floor(product * (1 + 2 * float(xp.finfo(dtype).eps))), n.dtype)
 
 
 def _floor_of_product(n: Array, fraction: Fraction) -> Array:

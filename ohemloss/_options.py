@@ -1,15 +1,18 @@
 """The options of the loss, checked once."""
 
-import math
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
-from ._mining import SMALLEST_FRACTION, MiningRule
+from ._mining import SMALLEST_FRACTION
+from ._typing import Array
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
+
+# The options that may change from step to step, and come as a 0-d array then.
+MAY_BE_ARRAYS = ("thresh", "min_kept")
 
 
 class ComparedWithTypes:
@@ -22,7 +25,7 @@ class ComparedWithTypes:
 
     def _identity(self) -> tuple[object, ...]:
         values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
-        return tuple((type(value), id(value) if hasattr(value, "shape") else value) for value in values)
+        return tuple((type(value), id(value) if is_array(value) else value) for value in values)
 
     def __eq__(self, other: object) -> bool:
         """Compare with options of the same class."""
@@ -39,8 +42,8 @@ class ComparedWithTypes:
 class Options(ComparedWithTypes):
     """What `ohem_cross_entropy` takes besides arrays. See there."""
 
-    thresh: float | None = 0.7
-    min_kept: int | float = 1 / 16
+    thresh: float | Array | None = 0.7
+    min_kept: int | float | Array = 1 / 16
     ignore_index: int | None = 255
     label_smoothing: float = 0.0
     axis: int = 1
@@ -49,7 +52,7 @@ class Options(ComparedWithTypes):
     def __post_init__(self) -> None:
         """Refuse what has no meaning, and keep plain Python numbers, whatever kind of number came."""
         checked = {
-            "thresh": check_real("thresh", self.thresh, 0, 1, or_none="None for no threshold"),
+            "thresh": check_thresh(self.thresh, 0, 1),
             "min_kept": check_min_kept(self.min_kept),
             "ignore_index": check_integer("ignore_index", self.ignore_index, or_none="None to ignore no label"),
             "label_smoothing": check_real("label_smoothing", self.label_smoothing, 0, 1),
@@ -61,20 +64,18 @@ class Options(ComparedWithTypes):
             msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
             raise ValueError(msg)
 
-    @property
-    def rule(self) -> MiningRule:
-        """The mining rule in units of the loss: a probability below `thresh` is a loss above -log(thresh)."""
-        cut = -math.log(self.thresh) + 0.0 if self.thresh else math.inf  # + 0.0: not -0.0 for thresh=1
-        return MiningRule(cut=cut, min_kept=self.min_kept)
-
     def changed(self) -> AbstractSet[str]:
         """Name the options that are not at their default."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        return {field.name for field in fields(self) if differs(getattr(self, field.name), field.default)}
+
+    def arrays(self) -> dict[str, Array]:
+        """Give the options that came as arrays, which may be traced."""
+        return {name: value for name in MAY_BE_ARRAYS if is_array(value := getattr(self, name))}
 
 
 def check_weight(weight: Any) -> Any:
     """Return a sequence of numbers as a tuple of floats, an array or None as it is; refuse anything else."""
-    if weight is None or (hasattr(weight, "shape") and hasattr(weight, "dtype")):
+    if weight is None or is_array(weight):
         return weight
     if isinstance(weight, str) or not isinstance(weight, Sequence) or not all(map(_is_number, weight)):
         msg = f"`weight` must be an array, or a sequence of numbers: got {weight!r}."
@@ -82,12 +83,29 @@ def check_weight(weight: Any) -> Any:
     return tuple(float(number) for number in weight)
 
 
+def is_array(value: object) -> TypeGuard[Array]:
+    """Tell an array from a number; a scalar of a library that is a number to Python counts as one."""
+    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, Real)
+
+
+def differs(value: Any, default: Any) -> bool:
+    """Tell whether an option is not at its default; an array, which compares element by element, never is."""
+    return is_array(value) or value != default
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_min_kept(min_kept: int | float) -> int | float:
-    """Return a count as an int and a fraction as a float; refuse anything else."""
+def check_thresh(thresh: float | Array | None, low: float, high: float) -> float | Array | None:
+    """Return a number of the interval as a float, None or an array as it is; refuse anything else."""
+    return thresh if is_array(thresh) else check_real("thresh", thresh, low, high, or_none="None for no threshold")
+
+
+def check_min_kept(min_kept: int | float | Array) -> int | float | Array:
+    """Return a count as an int, a fraction as a float, an array as it is; refuse anything else."""
+    if is_array(min_kept):
+        return min_kept
     if not _is_number(min_kept):
         msg = f"`min_kept` must be an int (a count) or a float (a fraction): got {min_kept!r}."
         raise TypeError(msg)

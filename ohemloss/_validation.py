@@ -1,6 +1,7 @@
 """The checks of the array arguments: by shape, dtype, library and device; by value only where looking is free."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from ._backend import Backend
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype, name_of
 from ._engine import Engine
 from ._labels import Classes, read_labels
-from ._options import Options, check_weight
+from ._options import Options, check_real, check_weight
 from ._registry import Library, library_of
 from ._typing import Array, Namespace
 
@@ -50,6 +51,7 @@ def prepare(
         beside.check("pixel_weight", pixel_weight)
         check_dtype(library, "pixel_weight", pixel_weight, FLOATING, "a real floating")
         _check_broadcast(pixel_weight, labels)
+    check_option_arrays(library, options.arrays(), "logits", logits)
     visible = library.backend.host_view(labels)
     if visible is not None:
         on_host = engine_for(find_library("labels", visible), visible)
@@ -109,6 +111,32 @@ class _Beside:
                 "Move one of them."
             )
             raise ValueError(msg)
+
+
+def check_option_arrays(
+    library: Library,
+    arrays: dict[str, Array],
+    other_name: str,
+    other: Array,
+    *,
+    thresh_range: tuple[float, float] = (0, 1),
+) -> None:
+    """Refuse options that are no 0-d arrays beside another array, or, where the host may look, out of their range."""
+    for name, value in arrays.items():
+        _Beside(other_name, other, library).check(name, value)
+        if name == "thresh":
+            check_dtype(library, name, value, FLOATING, "a real floating")
+        else:
+            check_dtype(library, name, value, FLOATING + INTEGER, "a real floating or an integer")
+        if value.ndim != 0:
+            msg = f"`{name}` must be a number or a 0-d array: got {name}.shape={_shape(value)}."
+            raise ValueError(msg)
+        visible = library.backend.host_view(value)
+        number = None if visible is None else _look(visible, float)
+        if number is not None:
+            fraction = name_of(library.xp, value.dtype) in FLOATING
+            low, high = thresh_range if name == "thresh" else (0, 1 if fraction else math.inf)
+            check_real(name, number, low, high)
 
 
 def check_mask(library: Library, name: str, mask: Array, other_name: str, other: Array) -> None:
@@ -194,7 +222,7 @@ def _check_broadcast(pixel_weight: Array, labels: Array) -> None:
 
 def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_index: int | None) -> None:
     read = read_labels(engine, labels, n_classes, ignore_index)
-    if not bool(engine.xp.any(read.wrong)):
+    if not _look(engine.xp.any(read.wrong), bool):
         return
     ignore = "" if ignore_index is None else f", or equal ignore_index={ignore_index}"
     msg = (
@@ -203,6 +231,14 @@ def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_in
         "Map them to a class, or pass the label to ignore as `ignore_index`."
     )
     raise ValueError(msg)
+
+
+def _look(array: Array, kind: Callable[[Array], Any]) -> Any:
+    """Give the value of a 0-d array as a Python number; None if its library says that it is traced after all."""
+    try:
+        return kind(array)
+    except (RuntimeError, TypeError, ValueError):
+        return None
 
 
 def _list_values(xp: Namespace, read: Classes, labels: Array) -> str:

@@ -1,5 +1,6 @@
 """The composite, compiled: outside `jax.jit` too, one call is one program."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,11 @@ SUPPORTS = frozenset(
         "ignore_index",
         "label_smoothing",
         "min_kept",
+        "min_kept as an array",
         "pixel_weight",
         "reduction",
         "thresh",
+        "thresh as an array",
         "weight",
     }
 )
@@ -26,16 +29,34 @@ SUPPORTS = frozenset(
 _ENGINE = Engine(xp=jax.numpy, kth_largest=kth_largest)
 
 
-@partial(jax.jit, static_argnames="options")
+# Options that came as arrays are arguments of the program, so that another value needs no other program.
+_IN_PLACE_OF_ARRAYS = {"thresh": None, "min_kept": 0}
+
+
 def loss(logits: jax.Array, labels: jax.Array, /, *, weight: Any, pixel_weight: Any, options: Any) -> jax.Array:
     """See `ohemloss.ohem_cross_entropy`."""
-    value: jax.Array = _composite.loss(_ENGINE, logits, labels, weight, pixel_weight, options)
+    value: jax.Array = _compiled(_composite.loss, logits, labels, weight, pixel_weight, *_split(options))
     return value
 
 
-@partial(jax.jit, static_argnames="options")
 def value_and_grad(
     logits: jax.Array, labels: jax.Array, /, *, weight: Any, pixel_weight: Any, options: Any
 ) -> tuple[jax.Array, jax.Array]:
     """See `ohemloss.value_and_grad`."""
-    return _composite.value_and_grad(_ENGINE, logits, labels, weight, pixel_weight, options)
+    both: tuple[jax.Array, jax.Array] = _compiled(
+        _composite.value_and_grad, logits, labels, weight, pixel_weight, *_split(options)
+    )
+    return both
+
+
+@partial(jax.jit, static_argnames=("function", "options"))
+def _compiled(
+    function: Any, logits: Any, labels: Any, weight: Any, pixel_weight: Any, arrays: dict[str, Any], options: Any
+) -> Any:
+    return function(_ENGINE, logits, labels, weight, pixel_weight, replace(options, **arrays))
+
+
+def _split(options: Any) -> tuple[dict[str, Any], Any]:
+    """Separate the options that are arrays from those that the program is compiled for."""
+    arrays = options.arrays()
+    return arrays, replace(options, **{name: _IN_PLACE_OF_ARRAYS[name] for name in arrays})

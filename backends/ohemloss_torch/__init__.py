@@ -1,4 +1,4 @@
-"""PyTorch: the loss as a module, and tensors served without a synchronisation that is not needed."""
+"""PyTorch: the loss as a module, and tensors served without a synchronisation or a copy that is not needed."""
 
 import torch
 
@@ -6,8 +6,18 @@ from ohemloss import Backend, register
 
 from ._library import host_view, kth_largest
 from ._module import OhemCELoss
+from ._namespace import device
+from ._op import SUPPORTS, loss
 
-backend = Backend(name="torch", namespace="array_api_compat.torch", host_view=host_view, kth_largest=kth_largest)
+backend = Backend(
+    name="torch",
+    namespace="ohemloss_torch._namespace",
+    device=device,
+    host_view=host_view,
+    kth_largest=kth_largest,
+    loss=loss,
+    supports=SUPPORTS,
+)
 
 # Ahead of the first call: a compiler that traces the look-up must not meet an import.
 register(backend, torch.Tensor, torch.nn.Parameter)

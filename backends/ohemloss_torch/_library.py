@@ -7,15 +7,25 @@ import torch
 from ohemloss import _kth
 
 
+def is_traced() -> bool:
+    """Tell whether somebody records operations instead of running them."""
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor holds values of its own, and operations on it simply run."""
+    # A subclass, a wrapper of functorch, or a dispatch mode (fake tensors among them) may have no values.
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.device.type == "meta":
+        return False
+    return not (torch._C._functorch.is_functorch_wrapped_tensor(tensor) or torch._C._len_torch_dispatch_stack() > 0)
+
+
 def host_view(tensor: torch.Tensor) -> torch.Tensor | None:
     """Give the tensor itself if it is plain and in host memory, and nobody traces."""
     # The compiler first: it evaluates this test itself and then never sees the rest.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_traced():
         return None
-    # A subclass, a wrapper of functorch, or a dispatch mode (fake tensors among them) may have no values.
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor) or torch._C._len_torch_dispatch_stack() > 0
-    return tensor if plain and not wrapped else None
+    return tensor if is_plain(tensor) and tensor.device.type == "cpu" else None
 
 
 def kth_largest(engine: Any, scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor) -> torch.Tensor:

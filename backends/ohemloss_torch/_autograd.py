@@ -1,0 +1,80 @@
+"""The loss in plain eager autograd: little is kept for the backward, which is the closed form."""
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from ohemloss import Cut, _composite
+from ohemloss._engine import Engine
+
+from ._library import is_plain, is_traced
+
+
+def serves(logits: torch.Tensor, *others: torch.Tensor | None) -> bool:
+    """
+    Tell whether `loss` below is right for these tensors, and of use.
+
+    Everything else differentiates the composite, operation by operation: transformations of functions, which see
+    wrapped tensors; forward mode, which would need a rule of its own; compilers, which do better without a node that is
+    opaque to them; weights that want a gradient.
+    """
+    if is_traced() or not (torch.is_grad_enabled() and logits.requires_grad):
+        return False
+    tensors = [logits, *(other for other in others if other is not None)]
+    if torch._C._are_functorch_transforms_active() or not all(map(is_plain, tensors)):
+        return False
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        return False
+    return not any(tensor.requires_grad for tensor in tensors[1:])
+
+
+def loss(
+    engine: Engine,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weight: torch.Tensor | None,
+    pixel_weight: torch.Tensor | None,
+    options: Any,
+) -> torch.Tensor:
+    """See `ohemloss.ohem_cross_entropy`."""
+    value: torch.Tensor = _Loss.apply(logits, labels, weight, pixel_weight, engine, options)[0]
+    return value
+
+
+class _Loss(torch.autograd.Function):
+    """
+    Keep the arguments, the loss of each pixel and the cut: nothing of the size of the logits.
+
+    The backward is made of differentiable operations on the logits themselves, so a second derivative is right.
+    """
+
+    @staticmethod
+    def forward(
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weight: torch.Tensor | None,
+        pixel_weight: torch.Tensor | None,
+        engine: Engine,
+        options: Any,
+    ) -> tuple[torch.Tensor, ...]:
+        steps = _composite.run_steps(engine, logits, labels, weight, pixel_weight, options)
+        cut = steps.mined.cut
+        return steps.value, steps.losses, cut.value, cut.tie_weight, cut.count
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        *tensors, ctx.engine, ctx.options = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
+        if cotangent is None:
+            return (None,) * 6
+        logits, labels, weight, pixel_weight, losses, *cut = ctx.saved_tensors
+        gradient = _composite.gradient_of_kept(
+            ctx.engine, logits, labels, weight, pixel_weight, ctx.options, losses, Cut(*cut), cotangent
+        )
+        return (gradient, *(None,) * 5)

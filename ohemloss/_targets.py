@@ -1,0 +1,65 @@
+"""What labels and weights say about each pixel, before a look at the logits."""
+
+import math
+from dataclasses import dataclass
+
+from ._dtypes import compute_dtype
+from ._engine import Engine
+from ._labels import read_labels
+from ._options import Options
+from ._rule import out_of_range
+from ._typing import Array, Namespace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """
+    What a pixel is compared with, and how much it weighs. All have the shape of the labels but the last.
+
+    Attributes
+    ----------
+    valid : array
+        Bool: the label is not `ignore_index`.
+    counts : array
+        Bool: the pixel may enter the value, so its logits are looked at.
+    scales, label_scales : array
+        The pixel weight u, and u times the class weight of the label. NaN where the label is out of range.
+    is_label : array
+        Like the logits, bool: the class is the label.
+    """
+
+    valid: Array
+    counts: Array
+    scales: Array
+    label_scales: Array
+    is_label: Array
+
+
+def read_targets(
+    engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
+) -> Targets:
+    """Read the labels and the weights; of the logits only the shape and the dtype are used."""
+    xp, axis, dtype = engine.xp, options.axis, compute_dtype(engine.xp, logits.dtype)
+    n_classes = logits.shape[axis]
+    read = read_labels(engine, labels, n_classes, options.ignore_index)
+    classes = xp.astype(engine.arange(n_classes), read.index.dtype)
+    is_label = xp.expand_dims(read.index, axis=axis) == along_axis(xp, classes, axis, logits.ndim)
+
+    # What is out of range and could not be refused becomes a NaN factor: it reads no memory, and reaches the value.
+    wrong, wrong_option = read.wrong, out_of_range(engine, options.thresh, options.min_kept)
+    if wrong_option is not None:
+        wrong = wrong | (read.valid & wrong_option)
+    scales = engine.where(~wrong, xp.astype(read.valid, dtype), math.nan)
+    if pixel_weight is not None:
+        scales = scales * engine.where(read.valid, xp.astype(pixel_weight, dtype), 0.0)
+    label_scales = scales
+    if weight is not None:
+        class_weight = along_axis(xp, weight, axis, logits.ndim)
+        label_scales = scales * engine.sum(engine.where(is_label, class_weight, 0.0), axis)
+    counts = read.valid & ((scales if options.label_smoothing else label_scales) != 0)
+    return Targets(valid=read.valid, counts=counts, scales=scales, label_scales=label_scales, is_label=is_label)
+
+
+def along_axis(xp: Namespace, values: Array, axis: int, ndim: int) -> Array:
+    """Lay a 1-d array along one axis of an `ndim`-dimensional one."""
+    return xp.reshape(values, tuple(-1 if i == axis else 1 for i in range(ndim)))
