@@ -85,7 +85,8 @@ def check_weight(weight: Any) -> Any:
 
 def is_array(value: object) -> TypeGuard[Array]:
     """Tell an array from a number; a scalar of a library that is a number to Python counts as one."""
-    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, Real)
+    # A number first: a tracing compiler knows what a symbolic one is, but not which attributes it lacks.
+    return not isinstance(value, Real) and hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def differs(value: Any, default: Any) -> bool:

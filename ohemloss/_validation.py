@@ -41,7 +41,8 @@ def prepare(
     check_dtype(library, "logits", logits, FLOATING, "a real floating")
     check_dtype(library, "labels", labels, INTEGER, "an integer")
     axis = _class_axis(options.axis, logits)
-    if axis != options.axis:  # a replaced option is checked again with all the others, on every call
+    # Not if it is the same, since replacing checks all options again; a symbol of the same value is not the same.
+    if axis is not options.axis:
         options = replace(options, axis=axis)
     _check_label_shape(logits, labels, options.axis)
     n_classes = logits.shape[options.axis]
@@ -169,7 +170,8 @@ def _class_axis(axis: int, logits: Array) -> int:
     if not -ndim <= axis < ndim:
         msg = f"`axis` must be an axis of `logits`: got axis={axis}, logits.shape={_shape(logits)}."
         raise ValueError(msg)
-    return axis % ndim
+    # A plain number, also where a tracing compiler has made a symbol of the option.
+    return next(i for i in range(ndim) if i == axis % ndim)
 
 
 def _check_label_shape(logits: Array, labels: Array, axis: int) -> None:

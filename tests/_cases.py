@@ -19,6 +19,10 @@ CANCELLED = 4
 DIFFERENCES = {"rtol": 1e-6, "atol": 1e-10}
 
 
+# Of the differences of differences.
+CURVATURE = {"rtol": 1e-5, "atol": 1e-7}
+
+
 def tolerance(dtype, what):
     """Give the tolerance as keyword arguments."""
     rtol, atol = TOLERANCE[dtype][what]

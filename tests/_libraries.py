@@ -34,6 +34,20 @@ class Library:
     flags: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def row(self) -> str:
+        """The row of the page of what works where."""
+        name = {
+            "numpy": "NumPy",
+            "torch": "PyTorch",
+            "jax": "JAX",
+            "cupy": "CuPy",
+            "array_api_strict": "array-api-strict",
+            "dask": "Dask",
+            "mlx": "MLX",
+        }.get(self.package, self.package)
+        return f"{name}, CUDA" if self.id.endswith("cuda") and self.package != "cupy" else name
+
+    @property
     def examples(self) -> int:
         """How many drawn examples a test runs: some compile each shape anew, and others build a graph each time."""
         return {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
@@ -110,6 +124,21 @@ class Library:
             np.testing.assert_allclose(self.numpy(actual), self.numpy(desired), rtol=rtol, atol=atol)
         else:
             xpx_testing.assert_close(actual, desired, rtol=rtol, atol=atol)
+
+    def differentiate(self, function: Any) -> Any:
+        """Differentiate a function of one array by the library itself; None if it cannot."""
+        if self.package == "torch":
+            torch = importlib.import_module("torch")
+
+            def gradient(x):
+                x = x.detach().requires_grad_()
+                return torch.autograd.grad(function(x), x)[0]
+
+            return gradient
+        if self.package == "jax":
+            jax = importlib.import_module("jax")
+            return jax.jit(jax.grad(function)) if self.traced else jax.grad(function)
+        return self.xp.grad(function) if self.package == "mlx" else None
 
     def _device(self) -> dict[str, Any]:
         if self.device is None:

@@ -147,6 +147,17 @@ def gradient(logits, labels, *, step=1e-5, **options):
     return np.moveaxis(result, -1, axis)
 
 
+def curvature(logits, labels, direction, *, step=1e-3, **options):
+    """Differentiate the gradient along a direction, by differences of differences, with the selection held fixed."""
+    logits, direction = np.asarray(logits, dtype=np.float64), np.asarray(direction, dtype=np.float64)
+    ahead, behind = (logits + sign * step * direction for sign in (1, -1))
+    weights = [reference(x, labels, **options).weights for x in (ahead, logits, behind)]
+    assert np.array_equal(weights[0], weights[1])
+    assert np.array_equal(weights[2], weights[1])
+    difference = gradient(ahead, labels, step=step, **options) - gradient(behind, labels, step=step, **options)
+    return difference / (2 * step)
+
+
 def _sum(values):
     if any(math.isnan(v) for v in values):
         return math.nan

@@ -5,13 +5,24 @@ import os
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 from array_api_extra.testing import patch_lazy_xp_functions
 
+from tests import _support
 from tests._libraries import CUBED, LIBRARIES, PACKAGES, is_installed, requested_packages
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("default")
+
+
+_PAGE = Path(__file__).parent.parent / "docs" / "support.md"
+# The largest error shown for each cell of the page, by this process.
+_shown: _support.Numbers = {}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--support-page", metavar="PATH", help="write what works where, as these tests showed it")
 
 
 def pytest_configure(config):
@@ -80,3 +91,53 @@ def project():
     if not (folder / "pyproject.toml").exists():
         pytest.skip("the sources are not here")
     return folder
+
+
+@pytest.fixture
+def shows(request):
+    """Compare a number, and show by it that a cell of the page of what works where is filled."""
+
+    def compare(row, column, actual, expected, *, rtol=0.0, atol=0.0):
+        assert row in _support.REASONS
+        assert column in _support.COLUMNS
+        actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+        error = float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected)))
+        request.node.user_properties.append(("shows", [row, column, error]))
+
+    return compare
+
+
+def pytest_runtest_logreport(report):
+    """Collect, in the process that hears of all tests, what those that passed have shown."""
+    if report.when == "call" and report.passed:
+        for name, value in report.user_properties:
+            if name == "shows":
+                row, column, error = value
+                _shown[row, column] = max(error, _shown.get((row, column), 0.0))
+
+
+def pytest_sessionfinish(session):
+    """Write the page, or after a run of everything compare it with what the tests showed."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    target = config.getoption("--support-page")
+    if target:
+        Path(target).write_text(_support.render(_shown), encoding="utf-8")
+    elif _PAGE.exists() and _ran_everything(config) and not session.testsfailed:
+        said, showed = _support.shown_on(_PAGE.read_text(encoding="utf-8")), set(_shown)
+        unseen = {cell for cell in said - showed if not cell[0].endswith("CUDA") and cell[0] != "CuPy"}
+        if unseen or showed - said:
+            config.get_terminal_writer().line(
+                f"docs/support.md says what no test showed: {sorted(unseen)}; "
+                f"it does not say what tests showed: {sorted(showed - said)}. Run pytest --support-page docs/support.md."
+            )
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _ran_everything(config):
+    everything = config.args == config.getini("testpaths") or config.args == [str(_PAGE.parent.parent / "tests")]
+    narrowed = config.getoption("-k") or config.getoption("-m") or config.getoption("--deselect")
+    return everything and not narrowed and requested_packages() == PACKAGES

@@ -4,7 +4,7 @@ import torch
 
 from ohemloss import Backend, register
 
-from ._library import host_view, kth_largest
+from ._library import host_view, kth_largest, total
 from ._module import OhemCELoss
 from ._namespace import device
 from ._op import SUPPORTS, loss
@@ -15,6 +15,7 @@ backend = Backend(
     device=device,
     host_view=host_view,
     kth_largest=kth_largest,
+    total=total,
     loss=loss,
     supports=SUPPORTS,
 )

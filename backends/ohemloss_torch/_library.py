@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from ohemloss import _kth
+from ohemloss import _kth, _total
 
 
 def is_traced() -> bool:
@@ -35,4 +35,12 @@ def kth_largest(engine: Any, scores: torch.Tensor, k: torch.Tensor, needed: torc
     if host_view(needed) is not None and not bool(needed):
         return scores.new_zeros(())
     found: torch.Tensor = _kth.kth_largest(engine, scores, k, needed)
+    return found
+
+
+def total(engine: Any, x: torch.Tensor) -> torch.Tensor:
+    """Sum in short sums; under a compiler in float64, since the length of an axis may be unknown there."""
+    if is_traced() and x.device.type != "mps":  # which has no float64
+        return x.sum(dtype=torch.float64).to(x.dtype)
+    found: torch.Tensor = _total.total(engine, x)
     return found

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import ohemloss
-from ohemloss._options import Reduction, check_weight
+from ohemloss._options import Reduction
 
 
 class OhemCELoss(torch.nn.Module):
@@ -16,8 +16,9 @@ class OhemCELoss(torch.nn.Module):
     Parameters
     ----------
     thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
-        As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved.
-        A sequence of numbers becomes a tensor of the default dtype.
+        As for `ohemloss.ohem_cross_entropy`, and attributes that may be set later. `weight` becomes a buffer: it follows
+        ``.to()`` and is saved. A sequence of numbers becomes a tensor of the default dtype. `thresh` and `min_kept` as
+        tensors become buffers too: filled in place from step to step, they change without a new compilation.
 
     Examples
     --------
@@ -34,8 +35,8 @@ class OhemCELoss(torch.nn.Module):
     def __init__(
         self,
         *,
-        thresh: float | None = 0.7,
-        min_kept: int | float = 1 / 16,
+        thresh: float | torch.Tensor | None = 0.7,
+        min_kept: int | float | torch.Tensor = 1 / 16,
         ignore_index: int | None = 255,
         weight: torch.Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
@@ -43,21 +44,28 @@ class OhemCELoss(torch.nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        self._criterion = ohemloss.OhemCELoss(
+        criterion = ohemloss.OhemCELoss(
             thresh=thresh,
             min_kept=min_kept,
             ignore_index=ignore_index,
+            weight=weight,
             label_smoothing=label_smoothing,
             axis=axis,
             reduction=reduction,
         )
-        weight = check_weight(weight)
-        if isinstance(weight, tuple):
-            weight = torch.tensor(weight, dtype=torch.get_default_dtype())
-        self.register_buffer("weight", weight)
+        options = criterion._options()
+        self._names = tuple(options)
+        if isinstance(options["weight"], tuple):
+            options["weight"] = torch.tensor(options["weight"], dtype=torch.get_default_dtype())
+        for name, value in options.items():
+            if name == "weight" or isinstance(value, torch.Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
 
+    # No positional-only parameters: a strict `torch.export.export` of the module refuses them.
     def forward(
-        self, logits: torch.Tensor, labels: torch.Tensor, /, *, pixel_weight: torch.Tensor | None = None
+        self, logits: torch.Tensor, labels: torch.Tensor, *, pixel_weight: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
         Compute the loss.
@@ -72,10 +80,12 @@ class OhemCELoss(torch.nn.Module):
         torch.Tensor
             As `ohemloss.ohem_cross_entropy` returns it.
         """
-        options: dict[str, Any] = self._criterion._options() | {"weight": self.weight}
-        loss: torch.Tensor = ohemloss.ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **options)
+        loss: torch.Tensor = ohemloss.ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._options())
         return loss
 
     def extra_repr(self) -> str:
         """Show the options that differ from the defaults."""
-        return self._criterion._changed()
+        return ohemloss.OhemCELoss(**self._options() | {"weight": None})._changed()
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}

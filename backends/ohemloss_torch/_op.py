@@ -7,7 +7,7 @@ import torch
 from ohemloss._engine import Engine
 
 from . import _autograd, _namespace
-from ._library import kth_largest
+from ._library import kth_largest, total
 
 # Every option: what is kept for the backward is the same.
 SUPPORTS = frozenset(
@@ -38,5 +38,5 @@ def loss(
     """See `ohemloss.ohem_cross_entropy`."""
     if not _autograd.serves(logits, labels, weight, pixel_weight, *options.arrays().values()):
         return NotImplemented
-    engine = Engine(xp=_namespace, device=logits.device, kth_largest=kth_largest)
+    engine = Engine(xp=_namespace, device=logits.device, kth_largest=kth_largest, total=total)
     return _autograd.loss(engine, logits, labels, weight, pixel_weight, options)

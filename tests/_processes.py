@@ -1,0 +1,49 @@
+"""Code in processes of its own: as the first call, with other devices, or in several ranks."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+_RANK = """
+import os, torch, torch.distributed as dist
+rank, n_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=os.environ["STORE"], rank=rank, world_size=n_ranks)
+"""
+
+
+def run(code, **environment):
+    """Run code; return what it printed last, as JSON."""
+    return _finish([_start(textwrap.dedent(code), environment)])
+
+
+def run_ranks(code, n_ranks, folder):
+    """Run code in processes that form a group of PyTorch; return what the first printed last."""
+    code = _RANK + textwrap.dedent(code) + "\ndist.destroy_process_group()\n"
+    common = {"STORE": f"file://{folder}/store", "WORLD_SIZE": str(n_ranks)}
+    return _finish([_start(code, common | {"RANK": str(rank)}) for rank in range(n_ranks)])
+
+
+def _start(code, environment):
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT, env=os.environ | environment
+    )
+
+
+def _finish(processes):
+    done = []
+    try:
+        for process in processes:
+            done.append(process.communicate(timeout=300))
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, done, strict=True):
+        assert process.returncode == 0, errors
+    lines = done[0][0].strip().splitlines()
+    return json.loads(lines[-1]) if lines else None

@@ -1,0 +1,93 @@
+"""
+What works where: a table made of what the tests ran.
+
+A test compares a number through the fixture `shows`, for a row (a library, on a device) and a column (a way to run the
+loss). A cell that no test may ever show has its reason here. `pytest --support-page docs/support.md` writes the page;
+a run of all tests fails if the page says anything else than they do.
+"""
+
+import re
+
+COLUMNS = {
+    "eager": "the value, called as it is",
+    "closed form": "`value_and_grad`",
+    "autograd": "the gradient by the library's own differentiation",
+    "compiled": "compiled by the library",
+    "vmap": "the gradient of each image, vectorised",
+    "forward mode": "a derivative along a direction",
+    "second order": "the derivative of a gradient along a direction",
+    "export": "exported to a file or a program, loaded, and run",
+    "sharded": "over an array that is spread over devices, processes or chunks: one loss of the whole",
+    "autocast": "halves in, float32 loss, half gradient",
+}
+
+_NO_AUTOGRAD = "{} does not differentiate"
+_NO_FUNCTIONS = "{} transforms no functions"
+_EAGER_ONLY = {
+    "autograd": _NO_AUTOGRAD,
+    "compiled": "{} does not compile",
+    "vmap": _NO_FUNCTIONS,
+    "forward mode": _NO_AUTOGRAD,
+    "second order": _NO_AUTOGRAD,
+    "export": "{} has no format of programs",
+    "sharded": "an array of {} lies in one place",
+}
+_NO_BFLOAT16 = "{} has no half dtype among those of the standard"
+_UNSEEN = "no device has run the tests yet"
+
+# Why a cell is empty, by row; the columns that are not here are shown by tests.
+REASONS: dict[str, dict[str, str]] = {
+    "NumPy": _EAGER_ONLY,
+    "CuPy": _EAGER_ONLY,
+    "PyTorch": {},
+    "PyTorch, CUDA": {"sharded": "tested with processes on CPUs alone", "export": "exported programs are run on CPUs alone"},
+    "JAX": {},
+    "JAX, CUDA": {"sharded": "tested with several CPU devices alone", "export": "lowered for it, never run on it"},
+    "array-api-strict": {**_EAGER_ONLY, "autocast": _NO_BFLOAT16},
+    "Dask": {**_EAGER_ONLY, "compiled": "the graph of {} is not compiled", "autocast": _NO_BFLOAT16},
+    "cubed": {**_EAGER_ONLY, "compiled": "the plan of {} is not compiled", "autocast": _NO_BFLOAT16},
+    "ndonnx": {**_EAGER_ONLY, "autocast": "the runtime lacks kernels for halves"},
+    "MLX": {"export": "{} exports functions of its own only", "sharded": "tested on one device alone"},
+}
+for _row, _shown in {"Dask": ["sharded"], "cubed": ["sharded"], "ndonnx": ["export", "compiled"]}.items():
+    REASONS[_row] = {column: reason for column, reason in REASONS[_row].items() if column not in _shown}
+
+Numbers = dict[tuple[str, str], float]
+
+
+def render(numbers: Numbers) -> str:
+    """Write the page from the largest error of each cell that was shown."""
+    lines = [
+        "# What works where",
+        "",
+        "Made by the tests (`pytest --support-page docs/support.md`): a number is the largest error that they found in this",
+        "cell, relative to the largest number expected, in float64 where the library has it and in float32 where not (in",
+        "the last column, of the half gradient). A dash has its reason below.",
+        "",
+        f"| | {' | '.join(COLUMNS)} |",
+        f"| --- |{' --- |' * len(COLUMNS)}",
+    ]
+    lines += [f"| {row} | {' | '.join(_cell(numbers.get((row, column))) for column in COLUMNS)} |" for row in REASONS]
+    lines += ["", *(f"* **{column}**: {meaning}." for column, meaning in COLUMNS.items()), "", "## Why not", ""]
+    lines += [line for row in REASONS for line in _reasons(row, numbers)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(error: float | None) -> str:
+    return "–" if error is None else f"{error:.0e}" if error else "0"
+
+
+def _reasons(row: str, numbers: Numbers) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for column in COLUMNS:
+        if (row, column) not in numbers:
+            reason = REASONS[row].get(column, _UNSEEN).format(row.partition(",")[0])
+            by_reason.setdefault(reason, []).append(column)
+    return [f"* {row}, {', '.join(columns)}: {reason}." for reason, columns in by_reason.items()]
+
+
+def shown_on(page: str) -> set[tuple[str, str]]:
+    """Read from the page which cells hold a number."""
+    rows = re.findall(r"^\| (\S.*?) \| (.*) \|$", page, re.MULTILINE)
+    cells = {(row, column): cell for row, cells in rows for column, cell in zip(COLUMNS, cells.split(" | "), strict=True)}
+    return {key for key, cell in cells.items() if cell != "–" and key[0] in REASONS}
