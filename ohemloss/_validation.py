@@ -1,6 +1,5 @@
 """The checks of the array arguments: by shape, dtype, library and device; by value only where looking is free."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +8,7 @@ from ._backend import Backend
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype, name_of
 from ._engine import Engine
 from ._labels import Classes, read_labels
-from ._options import Options, check_real, check_weight
+from ._options import Options, check_min_kept, check_real, check_weight
 from ._registry import Library, library_of
 from ._typing import Array, Namespace
 
@@ -134,10 +133,10 @@ def check_option_arrays(
             raise ValueError(msg)
         visible = library.backend.host_view(value)
         number = None if visible is None else _look(visible, float)
-        if number is not None:
-            fraction = name_of(library.xp, value.dtype) in FLOATING
-            low, high = thresh_range if name == "thresh" else (0, 1 if fraction else math.inf)
-            check_real(name, number, low, high)
+        if number is not None and name_of(library.xp, value.dtype) in INTEGER:
+            check_min_kept(int(number))
+        elif number is not None:
+            check_real(name, number, *(thresh_range if name == "thresh" else (0, 1)))
 
 
 def check_mask(library: Library, name: str, mask: Array, other_name: str, other: Array) -> None:

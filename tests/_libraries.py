@@ -194,7 +194,7 @@ LIBRARIES = [
     ),
     Library("cupy-cuda", "cupy", "array_api_compat.cupy", floats=("float16", *FLOATS), host=False),
     Library("dask", "dask", "array_api_compat.dask.array", host=False, eager=False),
-    Library("ndonnx", "ndonnx", "ndonnx", host=False, eager=False),
+    Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
 ]
 # Some ten seconds a call: it plans and writes every step to disk. It runs the documented tensors only.

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).parent.parent
 _RANK = """
@@ -16,12 +17,12 @@ dist.init_process_group("gloo", init_method=os.environ["STORE"], rank=rank, worl
 """
 
 
-def run(code, **environment):
+def run(code, **environment) -> Any:
     """Run code; return what it printed last, as JSON."""
     return _finish([_start(textwrap.dedent(code), environment)])
 
 
-def run_ranks(code, n_ranks, folder):
+def run_ranks(code, n_ranks, folder) -> Any:
     """Run code in processes that form a group of PyTorch; return what the first printed last."""
     code = _RANK + textwrap.dedent(code) + "\ndist.destroy_process_group()\n"
     common = {"STORE": f"file://{folder}/store", "WORLD_SIZE": str(n_ranks)}

@@ -32,7 +32,7 @@ _EAGER_ONLY = {
     "export": "{} has no format of programs",
     "sharded": "an array of {} lies in one place",
 }
-_NO_BFLOAT16 = "{} has no half dtype among those of the standard"
+_NO_HALF = "{} names no half dtype"
 _UNSEEN = "no device has run the tests yet"
 
 # Why a cell is empty, by row; the columns that are not here are shown by tests.
@@ -40,16 +40,19 @@ REASONS: dict[str, dict[str, str]] = {
     "NumPy": _EAGER_ONLY,
     "CuPy": _EAGER_ONLY,
     "PyTorch": {},
-    "PyTorch, CUDA": {"sharded": "tested with processes on CPUs alone", "export": "exported programs are run on CPUs alone"},
+    "PyTorch, CUDA": {
+        "sharded": "tested with processes on CPUs alone",
+        "export": "exported programs are run on CPUs alone",
+    },
     "JAX": {},
     "JAX, CUDA": {"sharded": "tested with several CPU devices alone", "export": "lowered for it, never run on it"},
-    "array-api-strict": {**_EAGER_ONLY, "autocast": _NO_BFLOAT16},
-    "Dask": {**_EAGER_ONLY, "compiled": "the graph of {} is not compiled", "autocast": _NO_BFLOAT16},
-    "cubed": {**_EAGER_ONLY, "compiled": "the plan of {} is not compiled", "autocast": _NO_BFLOAT16},
-    "ndonnx": {**_EAGER_ONLY, "autocast": "the runtime lacks kernels for halves"},
-    "MLX": {"export": "{} exports functions of its own only", "sharded": "tested on one device alone"},
+    "array-api-strict": {**_EAGER_ONLY, "autocast": _NO_HALF},
+    "Dask": {**_EAGER_ONLY, "compiled": "the graph of {} is not compiled", "autocast": _NO_HALF},
+    "cubed": {**_EAGER_ONLY, "compiled": "the plan of {} is not compiled", "autocast": _NO_HALF},
+    "ndonnx": {**_EAGER_ONLY, "compiled": "the exported program is what the runtime compiles"},
+    "MLX": {"sharded": "tested on one device alone"},
 }
-for _row, _shown in {"Dask": ["sharded"], "cubed": ["sharded"], "ndonnx": ["export", "compiled"]}.items():
+for _row, _shown in {"Dask": ["sharded"], "cubed": ["sharded"], "ndonnx": ["export"]}.items():
     REASONS[_row] = {column: reason for column, reason in REASONS[_row].items() if column not in _shown}
 
 Numbers = dict[tuple[str, str], float]
@@ -60,9 +63,9 @@ def render(numbers: Numbers) -> str:
     lines = [
         "# What works where",
         "",
-        "Made by the tests (`pytest --support-page docs/support.md`): a number is the largest error that they found in this",
-        "cell, relative to the largest number expected, in float64 where the library has it and in float32 where not (in",
-        "the last column, of the half gradient). A dash has its reason below.",
+        "Made by the tests (`pytest --support-page docs/support.md`). A number is the largest error that they found",
+        "there, relative to the largest number expected, in the widest dtype of each setting of the library, float32 in",
+        "some (in the last column it is that of a half gradient). A dash has its reason below.",
         "",
         f"| | {' | '.join(COLUMNS)} |",
         f"| --- |{' --- |' * len(COLUMNS)}",
@@ -74,7 +77,7 @@ def render(numbers: Numbers) -> str:
 
 
 def _cell(error: float | None) -> str:
-    return "–" if error is None else f"{error:.0e}" if error else "0"
+    return "-" if error is None else f"{error:.0e}" if error else "0"
 
 
 def _reasons(row: str, numbers: Numbers) -> list[str]:
@@ -89,5 +92,7 @@ def _reasons(row: str, numbers: Numbers) -> list[str]:
 def shown_on(page: str) -> set[tuple[str, str]]:
     """Read from the page which cells hold a number."""
     rows = re.findall(r"^\| (\S.*?) \| (.*) \|$", page, re.MULTILINE)
-    cells = {(row, column): cell for row, cells in rows for column, cell in zip(COLUMNS, cells.split(" | "), strict=True)}
-    return {key for key, cell in cells.items() if cell != "–" and key[0] in REASONS}
+    cells = {
+        (row, column): cell for row, cells in rows for column, cell in zip(COLUMNS, cells.split(" | "), strict=True)
+    }
+    return {key for key, cell in cells.items() if cell != "-" and key[0] in REASONS}

@@ -103,6 +103,7 @@ def shows(request):
         actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
         assert actual.shape == expected.shape
         np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+        assert np.any(expected), "a number that shows something is not 0"
         error = float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected)))
         request.node.user_properties.append(("shows", [row, column, error]))
 
@@ -131,8 +132,8 @@ def pytest_sessionfinish(session):
         unseen = {cell for cell in said - showed if not cell[0].endswith("CUDA") and cell[0] != "CuPy"}
         if unseen or showed - said:
             config.get_terminal_writer().line(
-                f"docs/support.md says what no test showed: {sorted(unseen)}; "
-                f"it does not say what tests showed: {sorted(showed - said)}. Run pytest --support-page docs/support.md."
+                f"docs/support.md says what no test showed: {sorted(unseen)}; it does not say what tests showed: "
+                f"{sorted(showed - said)}. Run pytest --support-page docs/support.md."
             )
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

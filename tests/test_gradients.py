@@ -79,7 +79,7 @@ def test_same_gradient_with_a_pixel_weight(library):
 
 
 def check_autograd(library, logits, labels, **options):
-    """Compare the library's own differentiation, if it has one, with the oracle; `value_and_grad` with it in any case."""
+    """Compare the closed form, and the library's own differentiation if it has one, with the oracle."""
     x, y = library.asarray(logits, "float32"), library.asarray(labels)
     arrays = {k: library.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     seen = round_to(logits, "float32")
@@ -105,7 +105,9 @@ def gradients(library, logits, labels, **options):
 class TestNoSurprise:
     """What a training step must never meet."""
 
-    @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": WEIGHTS}, {"reduction": "sum"}], ids=str)
+    @pytest.mark.parametrize(
+        "options", [{}, {"label_smoothing": 0.1}, {"weight": WEIGHTS}, {"reduction": "sum"}], ids=str
+    )
     def test_nothing_selected(self, library, options):
         logits, labels = make(ignored=0)
         all_ignored = np.full_like(labels, 255)

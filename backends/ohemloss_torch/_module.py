@@ -16,9 +16,10 @@ class OhemCELoss(torch.nn.Module):
     Parameters
     ----------
     thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
-        As for `ohemloss.ohem_cross_entropy`, and attributes that may be set later. `weight` becomes a buffer: it follows
-        ``.to()`` and is saved. A sequence of numbers becomes a tensor of the default dtype. `thresh` and `min_kept` as
-        tensors become buffers too: filled in place from step to step, they change without a new compilation.
+        As for `ohemloss.ohem_cross_entropy`, and attributes that may be set later. `weight` becomes a buffer: it
+        follows ``.to()`` and is saved. A sequence of numbers becomes a tensor of the default dtype. `thresh` and
+        `min_kept` as tensors become buffers too: filled in place from step to step, they change without a new
+        compilation.
 
     Examples
     --------
@@ -85,7 +86,9 @@ class OhemCELoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Show the options that differ from the defaults."""
-        return ohemloss.OhemCELoss(**self._options() | {"weight": None})._changed()
+        options = self._options()
+        options["weight"] = None  # a buffer, and too long to show
+        return ohemloss.OhemCELoss(**options)._changed()
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}

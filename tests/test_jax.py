@@ -1,0 +1,425 @@
+"""JAX: every way to run, to differentiate and to spread the loss."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ohemloss
+from tests import _processes
+from tests._cases import CURVATURE, REGIMES, make, tolerance
+from tests._reference import curvature, gradient, reference
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("ohemloss_jax")
+jnp = jax.numpy
+
+CLOSE = tolerance("float64", "value")
+OPTIONS = [
+    {},
+    {"thresh": None, "min_kept": 0.3},
+    {"weight": (0.5, 2.0, 0.0, 1.0, 3.0), "label_smoothing": 0.1, "min_kept": 0.6},
+    {"reduction": "sum"},
+]
+
+
+def _device(platform):
+    try:
+        return jax.devices(platform)[0]
+    except RuntimeError:
+        return None
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def row(request):
+    """The row of the page; the test runs on that device."""
+    device = _device(request.param)
+    if device is None:
+        pytest.skip(f"jax: no {request.param} device")
+    with jax.default_device(device):
+        yield "JAX" if request.param == "cpu" else "JAX, CUDA"
+
+
+@pytest.fixture(params=[True, False], ids=["x64", "x32"])
+def x64(request):
+    with jax.enable_x64(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def double():
+    """Test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+def arrays(logits, labels):
+    return jnp.asarray(logits), jnp.asarray(labels)
+
+
+def close(double):
+    return {"rtol": 1e-6, "atol": 1e-9} if double else {"rtol": 1e-5, "atol": 1e-6}
+
+
+@pytest.mark.usefixtures("double")
+class TestDifferentiation:
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    @pytest.mark.parametrize("regime", REGIMES)
+    @pytest.mark.parametrize("jit", [False, True])
+    def test_reverse(self, row, shows, regime, jit, options):
+        logits, labels = make(regime)
+        x, y = arrays(logits, labels)
+        both = jax.value_and_grad(lambda x: ohemloss.ohem_cross_entropy(x, y, **options))
+        value, grad = jax.jit(both)(x) if jit else both(x)
+        np.testing.assert_allclose(value, reference(logits, labels, **options).value, rtol=1e-13)
+        shows(row, "compiled" if jit else "autograd", grad, gradient(logits, labels, **options), rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize("regime", REGIMES)
+    def test_forward(self, row, shows, regime):
+        logits, labels = make(regime)
+        x, y = arrays(logits, labels)
+        direction = np.random.default_rng(0).normal(size=logits.shape)
+        loss = lambda x: ohemloss.ohem_cross_entropy(x, y)
+        value, derivative = jax.jvp(loss, (x,), (jnp.asarray(direction),))
+        np.testing.assert_allclose(value, reference(logits, labels).value, **CLOSE)
+        expected = gradient(logits, labels)
+        shows(row, "forward mode", derivative, (expected * direction).sum(), rtol=1e-6)
+        np.testing.assert_allclose(jax.jacfwd(loss)(x), expected, rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    @pytest.mark.parametrize("order", ["forward over reverse", "reverse over reverse", "reverse over forward"])
+    def test_second_order(self, row, shows, order, options):
+        logits, labels = make("3% hard", shape=(2, 3, 4))
+        x, y = arrays(logits, labels)
+        direction = np.random.default_rng(0).normal(size=logits.shape) / 10
+        v = jnp.asarray(direction)
+        loss = functools.partial(ohemloss.ohem_cross_entropy, **options)
+        along = {
+            "forward over reverse": lambda x: jax.jvp(jax.grad(lambda x: loss(x, y)), (x,), (v,))[1],
+            "reverse over reverse": jax.grad(lambda x: (jax.grad(lambda x: loss(x, y))(x) * v).sum()),
+            "reverse over forward": jax.grad(lambda x: jax.jvp(lambda x: loss(x, y), (x,), (v,))[1]),
+        }[order]
+        shows(row, "second order", along(x), curvature(logits, labels, direction, **options), **CURVATURE)
+
+    def test_hessian(self, row):
+        logits, labels = make("3% hard", shape=(1, 2, 3), ignored=0)
+        x, y = arrays(logits, labels)
+        hessian = jax.hessian(lambda x: ohemloss.ohem_cross_entropy(x, y, min_kept=3))(x)
+        direction = np.random.default_rng(0).normal(size=logits.shape) / 10
+        actual = np.tensordot(hessian, direction, axes=logits.ndim)
+        np.testing.assert_allclose(actual, curvature(logits, labels, direction, min_kept=3), **CURVATURE)
+
+    def test_check_grads(self):
+        from jax.test_util import check_grads
+
+        x, y = arrays(*make("3% hard", shape=(1, 2, 3)))
+        check_grads(lambda x: ohemloss.ohem_cross_entropy(jnp.asarray(x), y), (x,), order=2, modes=("fwd", "rev"))
+
+    @pytest.mark.parametrize("regime", REGIMES)
+    def test_vmap(self, row, shows, regime):
+        logits, labels = make(regime, shape=(3, 6, 7))
+        x, y = arrays(logits, labels)
+        values, grads = jax.vmap(jax.value_and_grad(lambda x, y: ohemloss.ohem_cross_entropy(x, y, axis=0)))(x, y)
+        images = [(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
+        np.testing.assert_allclose(values, [reference(*image).value for image in images], **CLOSE)
+        expected = np.concatenate([gradient(*image) for image in images])
+        shows(row, "vmap", grads, expected, rtol=1e-6, atol=1e-9)
+
+    def test_checkpoint(self, row):
+        logits, labels = make("3% hard")
+        x, y = arrays(logits, labels)
+        grad = jax.jit(jax.grad(jax.checkpoint(lambda x: ohemloss.ohem_cross_entropy(x, y))))(x)
+        np.testing.assert_allclose(grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
+
+    def test_scan(self, row):
+        """Gradient accumulation: the loss of each part of the batch, in a loop."""
+        logits, labels = make("3% hard", shape=(3, 6, 7))
+        x, y = arrays(logits, labels)
+
+        def total(x):
+            step = lambda total, part: (total + ohemloss.ohem_cross_entropy(*part, axis=0), None)
+            return jax.lax.scan(step, 0.0, (x, y))[0]
+
+        value, grad = jax.value_and_grad(total)(x)
+        parts = [(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
+        np.testing.assert_allclose(value, sum(reference(*part).value for part in parts), rtol=1e-12)
+        np.testing.assert_allclose(grad, np.concatenate([gradient(*part) for part in parts]), rtol=1e-6, atol=1e-9)
+
+    def test_weights_are_differentiated_where_they_are_not_zero(self):
+        """d value / d u_i is the weighted loss of the pixel over the number selected."""
+        logits, labels = make("40% hard")
+        x, y = arrays(logits, labels)
+        grad = jax.grad(lambda u: ohemloss.ohem_cross_entropy(x, y, pixel_weight=u))(jnp.ones(labels.shape))
+        base = reference(logits, labels)
+        np.testing.assert_allclose(grad, base.pixel_loss * base.weights / base.count, rtol=1e-12)
+
+
+class TestTracedOptions:
+    """Annealing: `thresh` and `min_kept` as arguments of the program."""
+
+    STEPS = ((0.7, 5), (0.5, 30), (0.9, 60), (0.0, 3), (1.0, 0))
+
+    def test_one_program_for_all_values(self, x64):
+        logits, labels = make("40% hard")
+        x, y = arrays(logits, labels)
+        step = jax.jit(
+            jax.value_and_grad(lambda x, thresh, kept: ohemloss.ohem_cross_entropy(x, y, thresh=thresh, min_kept=kept))
+        )
+        for thresh, min_kept in self.STEPS:
+            value, grad = step(x, thresh, min_kept)
+            options = {"thresh": thresh, "min_kept": min_kept}
+            np.testing.assert_allclose(value, reference(logits, labels, **options).value, rtol=1e-12 if x64 else 2e-6)
+            np.testing.assert_allclose(grad, gradient(logits, labels, **options), **close(x64))
+        assert step._cache_size() == 1
+
+    def test_eager_calls_share_a_program(self):
+        from ohemloss_jax import _op
+
+        x, y = arrays(*make("40% hard"))
+        programs: Any = _op._compiled
+        before = programs._cache_size()
+        for thresh, min_kept in self.STEPS:
+            ohemloss.ohem_cross_entropy(x, y, thresh=jnp.asarray(thresh), min_kept=jnp.asarray(min_kept))
+        assert programs._cache_size() == before + 1
+
+    def test_vmap_over_thresholds(self, double):
+        logits, labels = make("40% hard")
+        x, y = arrays(logits, labels)
+        thresholds = np.asarray([0.3, 0.6, 0.9])
+        values = jax.vmap(lambda t: ohemloss.ohem_cross_entropy(x, y, thresh=t))(jnp.asarray(thresholds))
+        np.testing.assert_allclose(values, [reference(logits, labels, thresh=t).value for t in thresholds], **CLOSE)
+
+    @pytest.mark.parametrize(
+        "options", [{"thresh": 1.5}, {"thresh": -0.1}, {"min_kept": -1}, {"min_kept": 1.5}], ids=str
+    )
+    def test_out_of_range_is_nan(self, options):
+        x, y = arrays(*make("40% hard"))
+        both = jax.jit(lambda options: jax.value_and_grad(lambda x: ohemloss.ohem_cross_entropy(x, y, **options))(x))
+        value, grad = both(options)
+        assert np.isnan(value)
+        counts = np.asarray(y) != 255
+        assert np.isnan(np.moveaxis(grad, 1, -1)[counts]).all()
+        assert np.all(np.moveaxis(grad, 1, -1)[~counts] == 0)
+
+
+class TestCompiled:
+    @pytest.mark.parametrize("order", [(1, 1.0), (1.0, 1)])
+    def test_a_count_and_a_fraction_are_compiled_apart(self, order):
+        logits, labels = make(ignored=0, seed=order[0] == 1 and isinstance(order[0], int))
+        x, y = jnp.asarray(logits, "float32"), jnp.asarray(labels, "int32")
+        mine = jax.jit(lambda criterion, x, y: criterion(x, y), static_argnums=0)
+        for min_kept in order:
+            expected = reference(logits, labels, thresh=None, min_kept=min_kept).value
+            options = {"thresh": None, "min_kept": min_kept}
+            for actual in (
+                ohemloss.ohem_cross_entropy(x, y, **options),
+                ohemloss.value_and_grad(x, y, **options)[0],
+                mine(ohemloss.OhemCELoss(**options), x, y),
+            ):
+                np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+    def test_labels_closed_over_by_jit_are_checked(self):
+        """They are concrete, so the host can look, though every operation on them is traced."""
+        x, y = jnp.zeros((2, 3)), jnp.asarray([0, 7])
+        with pytest.raises(ValueError, match="of value 7"):
+            jax.jit(lambda x: ohemloss.ohem_cross_entropy(x, y))(x)
+
+    def test_trace_passes_through_jit(self):
+        logits, labels = make("3% hard")
+        x, y = jnp.asarray(logits, "float32"), jnp.asarray(labels, "int32")
+        trace = jax.jit(lambda x, y: ohemloss.explain(x, y))(x, y)
+        expected = reference(logits, labels)
+        assert isinstance(trace, ohemloss.Trace)
+        assert isinstance(trace.cut, ohemloss.Cut)
+        np.testing.assert_allclose(trace.pixel_loss, expected.pixel_loss, rtol=1e-5, atol=1e-6)
+        assert int(trace.cut.count) == expected.count
+
+    @pytest.mark.parametrize(
+        "function", [ohemloss.ohem_cross_entropy, ohemloss.value_and_grad, jax.grad], ids=lambda f: f.__name__
+    )
+    def test_search_runs_only_if_needed_and_never_sorts(self, function):
+        """The program holds one branch on the device, and no sort or top_k."""
+        x, y = arrays(*make("40% hard"))
+        call = jax.grad(lambda x, y: ohemloss.ohem_cross_entropy(x, y)) if function is jax.grad else function
+        names = [equation.primitive.name for equation in _equations(jax.make_jaxpr(call)(x, y).jaxpr)]
+        assert names.count("cond") == 1
+        assert "while" in names or "scan" in names
+        assert not {"sort", "top_k", "approx_top_k"} & set(names)
+
+
+def _equations(jaxpr):
+    """List the equations of a program and of the programs inside."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (list, tuple)) else [value]:
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from _equations(inner)
+
+
+class TestExport:
+    PLATFORMS = ("cpu", "cuda", "tpu")
+
+    @pytest.mark.parametrize("dynamic", [False, True])
+    def test_value_and_gradient(self, shows, dynamic, x64):
+        """Lowered for each platform, written, read, run here; with sizes known, or left open."""
+        from jax import export
+
+        dtype = "float64" if x64 else "float32"
+        n, h, w = export.symbolic_shape("n, h, w") if dynamic else (2, 6, 7)
+        shapes = jax.ShapeDtypeStruct((n, 5, h, w), dtype), jax.ShapeDtypeStruct((n, h, w), "int32")
+        for name, function in (
+            ("closed form", ohemloss.value_and_grad),
+            ("autograd", jax.value_and_grad(ohemloss.ohem_cross_entropy)),
+        ):
+            exported = export.export(jax.jit(lambda x, y, f=function: f(x, y)), platforms=self.PLATFORMS)(*shapes)
+            assert exported.platforms == self.PLATFORMS, name
+            loaded = export.deserialize(exported.serialize())
+            for regime in REGIMES:
+                logits, labels = make(regime, shape=(3, 5, 8) if dynamic else (2, 6, 7), dtype=dtype)
+                value, grad = loaded.call(jnp.asarray(logits, dtype), jnp.asarray(labels, "int32"))
+                np.testing.assert_allclose(value, reference(logits, labels).value, **tolerance(dtype, "value"))
+                shows("JAX", "export", grad, gradient(logits, labels), **close(x64))
+
+
+class TestTraining:
+    """A step as users write it: parameters, an optimiser, one compiled function."""
+
+    def test_optax_and_equinox(self, x64):
+        optax, eqx = pytest.importorskip("optax"), pytest.importorskip("equinox")
+        logits, labels = make("40% hard", shape=(2, 4, 5))
+        x, y = jnp.asarray(logits), jnp.asarray(labels)
+        head = eqx.nn.Conv2d(5, 5, 1, use_bias=True, key=jax.random.key(0))
+        eye = jnp.eye(5)[:, :, None, None]
+        head = eqx.tree_at(lambda m: (m.weight, m.bias), head, (eye, jnp.zeros((5, 1, 1))))
+        optimiser = optax.sgd(0.5)
+        state = optimiser.init(eqx.filter(head, eqx.is_array))
+        criterion = ohemloss.OhemCELoss(min_kept=0.5)
+
+        @eqx.filter_jit
+        def step(head, state):
+            loss, grads = eqx.filter_value_and_grad(lambda head: criterion(jax.vmap(head)(x), y))(head)
+            updates, state = optimiser.update(grads, state)
+            return eqx.apply_updates(head, updates), state, loss
+
+        stepped, state, loss = step(head, state)
+        np.testing.assert_allclose(loss, reference(x, y, min_kept=0.5).value, rtol=1e-12 if x64 else 2e-6)
+        expected = gradient(x, y, min_kept=0.5).sum(axis=(0, 2, 3))
+        np.testing.assert_allclose(-stepped.bias[:, 0, 0] / 0.5, expected, **close(x64))
+        _, _, second = step(stepped, state)
+        assert second < loss
+
+    def test_a_dict_of_parameters(self, x64):
+        """As flax and many others have it."""
+        optax = pytest.importorskip("optax")
+        logits, labels = make("3% hard", shape=(2, 4, 5))
+        x, y = jnp.asarray(logits), jnp.asarray(labels)
+        params = {"head": {"kernel": jnp.eye(5), "bias": jnp.zeros(5)}}
+        optimiser = optax.adam(0.1)
+
+        @jax.jit
+        def step(params, state):
+            def loss(params):
+                out = jnp.einsum("nchw,cd->nhwd", x, params["head"]["kernel"]) + params["head"]["bias"]
+                return ohemloss.ohem_cross_entropy(out, y, axis=-1)
+
+            value, grads = jax.value_and_grad(loss)(params)
+            updates, state = optimiser.update(grads, state)
+            return optax.apply_updates(params, updates), state, value, grads
+
+        _, _, value, grads = step(params, optimiser.init(params))
+        np.testing.assert_allclose(value, reference(x, y).value, rtol=1e-12 if x64 else 2e-6)
+        np.testing.assert_allclose(grads["head"]["bias"], gradient(x, y).sum(axis=(0, 2, 3)), **close(x64))
+
+
+FOUR_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_ENABLE_X64": "1"}
+SETUP = """
+import json, jax, jax.numpy as jnp, numpy as np, ohemloss
+from jax.sharding import NamedSharding, PartitionSpec as P
+from tests._cases import make
+mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+logits, labels = make("3% hard", shape=(4, 8, 7), n_classes=8)
+x, y = jnp.asarray(logits), jnp.asarray(labels)
+both = jax.value_and_grad(ohemloss.ohem_cross_entropy)
+"""
+
+
+class TestSharded:
+    """In a process with four host devices."""
+
+    def test_one_loss_of_a_sharded_batch(self, shows):
+        """Over arrays spread over the batch, the height, or the classes; the gradient stays where the logits are."""
+        code = """
+            answer = {}
+            for name, (in_x, in_y) in {
+                "batch": (P("d"), P("d")), "height": (P(None, None, "d"), P(None, "d")), "classes": (P(None, "d"), P())
+            }.items():
+                there = NamedSharding(mesh, in_x)
+                a, b = jax.device_put(x, there), jax.device_put(y, NamedSharding(mesh, in_y))
+                for way, f in {"jit": jax.jit(both), "eager": both, "closed": jax.jit(ohemloss.value_and_grad)}.items():
+                    value, grad = f(a, b)
+                    assert len(grad.devices()) == 4
+                    answer[f"{name}, {way}"] = [float(value), grad.tolist()]
+            print(json.dumps(answer))
+        """
+        answer = _processes.run(SETUP + _dedent(code), **FOUR_DEVICES)
+        logits, labels = make("3% hard", shape=(4, 8, 7), n_classes=8)
+        assert len(answer) == 9
+        for value, grad in answer.values():
+            np.testing.assert_allclose(value, reference(logits, labels).value, rtol=1e-12)
+            shows("JAX", "sharded", grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
+
+    def test_shard_map(self):
+        """Each device mines its own shard: values and gradients are those of the shards, and so is their mean."""
+        code = """
+            import functools
+            shard = functools.partial(jax.shard_map, mesh=mesh, in_specs=(P("d"), P("d")))
+            loss = shard(lambda x, y: ohemloss.ohem_cross_entropy(x, y)[None], out_specs=P("d"))
+            grad = shard(jax.grad(lambda x, y: ohemloss.ohem_cross_entropy(x, y)), out_specs=P("d"))
+            closed = shard(lambda x, y: ohemloss.value_and_grad(x, y)[1], out_specs=P("d"))
+            mean = jax.grad(shard(lambda x, y: jax.lax.pmean(ohemloss.ohem_cross_entropy(x, y), "d"), out_specs=P()))
+            calls = [loss, jax.jit(loss), grad, closed, jax.jit(mean)]
+            print(json.dumps([call(x, y).tolist() for call in calls]))
+        """
+        eager, jitted, grad, closed, mean = _processes.run(SETUP + _dedent(code), **FOUR_DEVICES)
+        logits, labels = make("3% hard", shape=(4, 8, 7), n_classes=8)
+        parts = [(logits[i : i + 1], labels[i : i + 1]) for i in range(4)]
+        for values in (eager, jitted):
+            np.testing.assert_allclose(values, [reference(*part).value for part in parts], rtol=1e-12)
+        expected = np.concatenate([gradient(*part) for part in parts])
+        for actual in (grad, closed, np.asarray(mean) * 4):
+            np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-9)
+
+    def test_devices_that_do_not_meet(self):
+        """Committed arrays that do not meet are refused by name; those that are not committed follow."""
+        code = """
+            a, b = jax.devices()[:2]
+            x, zeros = jax.device_put(jnp.zeros((2, 3)), b), jnp.zeros(2, dtype="int32")
+            try:
+                ohemloss.ohem_cross_entropy(x, jax.device_put(zeros, a))
+            except ValueError as error:
+                message = str(error)
+            assert ohemloss.ohem_cross_entropy(x, zeros).devices() == {b}
+            assert ohemloss.explain(x, zeros).pixel_loss.devices() == {b}
+            print(json.dumps(message))
+        """
+        assert _processes.run(SETUP + _dedent(code), **FOUR_DEVICES) == (
+            "`labels` must be on the device of `logits`: got logits on cpu:1 and labels on cpu:0. Move one of them."
+        )
+
+
+def _dedent(code):
+    import textwrap
+
+    return textwrap.dedent(code)
+
+
+def test_supports_every_option():
+    """The compiled loss takes any option; one that is new must be looked at, and then listed."""
+    from ohemloss._options import MAY_BE_ARRAYS
+    from ohemloss_jax import backend
+    from tests.test_criterion import OPTIONS as names
+
+    assert backend.supports == {*names, "pixel_weight", *(f"{name} as an array" for name in MAY_BE_ARRAYS)}

@@ -1,0 +1,153 @@
+"""`thresh` and `min_kept` as arrays: they may change from step to step without another program."""
+
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from array_api_extra.testing import lazy_xp_function
+
+from ohemloss import OhemCELoss, explain, hard_mean, ohem_cross_entropy, value_and_grad
+from tests._cases import gradient_tolerance, make, round_to, tolerance
+from tests._reference import gradient, reference
+
+lazy_xp_function(value_and_grad)
+lazy_xp_function(hard_mean)
+
+
+def scalar(library, value, dtype):
+    return library.asarray(np.asarray(value, dtype), dtype)
+
+
+@pytest.mark.parametrize(
+    ("thresh", "min_kept"),
+    [(0.5, 0), (0.7, 9), (0.0, 5), (1.0, 0), (0.25, 10**6), (0.7, 0.5), (0.0, 1.0), (0.3, 0.0), (None, 0.25)],
+    ids=str,
+)
+def test_value_and_gradient(library, thresh, min_kept):
+    """The same as of numbers, whatever the other options."""
+    logits, labels = make("40% hard")
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    options = {
+        "thresh": None if thresh is None else scalar(library, thresh, "float32"),
+        "min_kept": scalar(library, min_kept, library.label_dtype if isinstance(min_kept, int) else "float32"),
+    }
+    value, grad = value_and_grad(x, y, label_smoothing=0.1, **options)
+    numbers = {
+        "thresh": None if thresh is None else float(np.float32(thresh)),
+        "min_kept": min_kept,
+        "label_smoothing": 0.1,
+    }
+    seen = round_to(logits, "float32")
+    base = reference(seen, labels, **numbers)
+    library.assert_close(value, base.value, **tolerance("float32", "value"))
+    library.assert_close(grad, gradient(seen, labels, **numbers), **gradient_tolerance("float32", base))
+
+
+def test_criterion_and_trace(library):
+    logits, labels = make("40% hard")
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    criterion = OhemCELoss(thresh=scalar(library, 0.5, "float32"), min_kept=scalar(library, 3, library.label_dtype))
+    trace = criterion.explain(x, y)
+    library.assert_close(trace.thresh, math.log(2), rtol=1e-6)
+    assert int(library.numpy(trace.n_min)) == 3
+    library.assert_close(criterion(x, y), reference(logits, labels, thresh=0.5, min_kept=3).value, rtol=2e-6)
+
+
+def test_hard_mean(library):
+    losses = library.asarray(np.asarray([-1.0, 2.0, 0.5, 4.0]), "float32")
+    for thresh, min_kept, expected in ((-2.0, 0.0, 1.375), (1.0, 0.0, 3.0), (9.0, 0.5, 3.0), (9.0, 0.25, 4.0)):
+        options = {"thresh": scalar(library, thresh, "float32"), "min_kept": scalar(library, min_kept, "float32")}
+        library.assert_close(hard_mean(losses, **options), expected, rtol=1e-6)
+
+
+WRONG = [
+    ({"thresh": 1.5}, "`thresh` must lie in [0, 1]: got 1.5."),
+    ({"thresh": -0.5}, "`thresh` must lie in [0, 1]: got -0.5."),
+    ({"thresh": math.nan}, "`thresh` must lie in [0, 1]: got nan."),
+    ({"min_kept": 1.5}, "`min_kept` must lie in [0, 1]: got 1.5."),
+    ({"min_kept": -1}, "`min_kept` as a count must not be negative: got -1."),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=str)
+def test_out_of_range(library, wrong, message):
+    """An error where the host may look, NaN where not, and never a number."""
+    logits, labels = make("40% hard")
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    ((name, value),) = wrong.items()
+    option = {name: scalar(library, value, library.label_dtype if isinstance(value, int) else "float32")}
+    if library.host:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            value_and_grad(x, y, **option)
+        return
+    value, grad = value_and_grad(x, y, **option)
+    assert np.isnan(library.numpy(value))
+    rows = np.moveaxis(library.numpy(grad), 1, -1)
+    assert np.isnan(rows[labels != 255]).all()
+    assert np.all(rows[labels == 255] == 0)
+    if name == "min_kept":
+        assert np.isnan(library.numpy(hard_mean(x, **option)))
+
+
+def test_nan_threshold_of_hard_mean(library):
+    losses, thresh = library.asarray(np.ones(4), "float32"), scalar(library, math.nan, "float32")
+    if library.host:
+        with pytest.raises(ValueError, match=r"`thresh` must lie in \[-inf, inf\]: got nan"):
+            hard_mean(losses, thresh=thresh)
+    else:
+        assert np.isnan(library.numpy(hard_mean(losses, thresh=thresh)))
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        (
+            {"thresh": np.ones(1, np.float32)},
+            ValueError,
+            r"`thresh` must be a number or a 0-d array: got thresh\.shape=\(1,\)",
+        ),
+        ({"min_kept": np.ones((2, 1), np.int32)}, ValueError, r"`min_kept` must be .*: got min_kept\.shape=\(2, 1\)"),
+        ({"thresh": np.asarray(1, np.int32)}, TypeError, r"`thresh` must have a real floating dtype .*: got .*int32"),
+        (
+            {"min_kept": np.asarray(True)},
+            TypeError,
+            r"`min_kept` must have a real floating or an integer dtype .*: got .*bool",
+        ),
+    ],
+    ids=str,
+)
+def test_refused(library, option, error, message):
+    logits, labels = make("40% hard")
+    option = {name: library.asarray(value, str(value.dtype)) for name, value in option.items()}
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    for function in (ohem_cross_entropy, explain):
+        with pytest.raises(error, match=message):
+            function(x, y, **option)
+    with pytest.raises(error, match=message):
+        hard_mean(x, **option)
+
+
+def test_of_another_library():
+    xp = pytest.importorskip("array_api_strict")
+    logits, labels = make("40% hard")
+    with pytest.raises(
+        TypeError, match="`thresh` must come from the library of `logits`: got logits from numpy and thresh"
+    ):
+        ohem_cross_entropy(logits, labels, thresh=xp.asarray(0.5))
+    with pytest.raises(TypeError, match="`min_kept` must come from the library of `losses`"):
+        hard_mean(logits, min_kept=xp.asarray(0.5))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fraction_is_that_of_the_number(dtype):
+    """Rounded down exactly, though 0.7 is no float and its product with 10 is below 7 in some of them."""
+    fractions = [Fraction(p, q) for q in (2, 3, 5, 7, 10, 16, 100) for p in range(1, q + 1)]
+    for n in (1, 9, 10, 32, 1000, 4099, 131072):
+        losses = np.arange(n, dtype=np.float32)
+        for fraction in fractions[:: 1 if n < 5000 else 17]:
+            kept = math.floor(fraction * n)
+            expected = losses[n - kept :].mean(dtype=np.float64) if kept else 0.0
+            actual = hard_mean(losses, min_kept=np.asarray(float(fraction), dtype))
+            np.testing.assert_allclose(actual, expected, rtol=1e-6, err_msg=f"{fraction} of {n}")
