@@ -15,6 +15,13 @@ rank, n_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=os.environ["STORE"], rank=rank, world_size=n_ranks)
 """
+# Without the end of the interpreter, where threads of gloo that still run abort the process now and then.
+_LEAVE = """
+import sys
+dist.barrier()
+sys.stdout.flush()
+os._exit(0)
+"""
 
 
 def run(code, **environment) -> Any:
@@ -24,7 +31,7 @@ def run(code, **environment) -> Any:
 
 def run_ranks(code, n_ranks, folder) -> Any:
     """Run code in processes that form a group of PyTorch; return what the first printed last."""
-    code = _RANK + textwrap.dedent(code) + "\ndist.destroy_process_group()\n"
+    code = _RANK + textwrap.dedent(code) + _LEAVE
     common = {"STORE": f"file://{folder}/store", "WORLD_SIZE": str(n_ranks)}
     return _finish([_start(code, common | {"RANK": str(rank)}) for rank in range(n_ranks)])
 

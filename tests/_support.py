@@ -63,9 +63,9 @@ def render(numbers: Numbers) -> str:
     lines = [
         "# What works where",
         "",
-        "Made by the tests (`pytest --support-page docs/support.md`). A number is the largest error that they found",
-        "there, relative to the largest number expected, in the widest dtype of each setting of the library, float32 in",
-        "some (in the last column it is that of a half gradient). A dash has its reason below.",
+        "Made by the tests (`pytest --support-page docs/support.md`). The number is the largest error that they found,",
+        "relative to the largest number expected, in the widest dtype of each setting of the library, float32 in some",
+        "(in the last column it is that of a half gradient). Each no has its reason below.",
         "",
         f"| | {' | '.join(COLUMNS)} |",
         f"| --- |{' --- |' * len(COLUMNS)}",
@@ -77,7 +77,7 @@ def render(numbers: Numbers) -> str:
 
 
 def _cell(error: float | None) -> str:
-    return "-" if error is None else f"{error:.0e}" if error else "0"
+    return "no" if error is None else f"yes, {error:.0e}" if error else "yes, 0"
 
 
 def _reasons(row: str, numbers: Numbers) -> list[str]:
@@ -95,4 +95,4 @@ def shown_on(page: str) -> set[tuple[str, str]]:
     cells = {
         (row, column): cell for row, cells in rows for column, cell in zip(COLUMNS, cells.split(" | "), strict=True)
     }
-    return {key for key, cell in cells.items() if cell != "-" and key[0] in REASONS}
+    return {key for key, cell in cells.items() if cell != "no" and key[0] in REASONS}

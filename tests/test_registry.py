@@ -10,7 +10,7 @@ import pytest
 
 import ohemloss
 from ohemloss import Backend, _backend, _composite, _engine, _registry
-from ohemloss._options import Options
+from ohemloss._options import MAY_BE_ARRAYS, Options
 
 STRICT = type(xp.zeros(1))
 LOGITS, LABELS = xp.asarray([[0.0, 0.0], [0.0, 4.0]]), xp.asarray([0, 1])
@@ -236,6 +236,7 @@ class TestContract:
     def test_supported_options_exist(self, name):
         pytest.importorskip(name)
         known = {field.name for field in dataclasses.fields(Options)} | {"weight", "pixel_weight"}
+        known |= {f"{name} as an array" for name in MAY_BE_ARRAYS}
         backend = _registry._load(name)
         assert backend is not None
         assert backend.supports <= known
