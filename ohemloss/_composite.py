@@ -6,7 +6,7 @@ from ._dtypes import compute_dtype
 from ._engine import Engine
 from ._mining import Cut, Mined, MiningRule, mine, weigh
 from ._options import Options
-from ._pixels import logits_gradient, pixel_losses, softmax
+from ._pixels import logits_gradient, pixel_losses, shift
 from ._rule import mining_rule
 from ._targets import Targets, read_targets
 from ._typing import Array
@@ -28,7 +28,9 @@ def run_steps(
 ) -> Steps:
     """Compute the value and keep the way to it."""
     targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
-    losses = pixel_losses(engine, softmax(engine, logits, targets, options), targets, weight, options)
+    shifted = shift(engine, logits, targets, options)
+    sums = engine.sum(engine.xp.exp(shifted), options.axis, keepdims=True)
+    losses = pixel_losses(engine, shifted, sums, targets, weight, options)
     return _mine_and_reduce(engine, losses, targets, options)
 
 
@@ -44,10 +46,14 @@ def value_and_grad(
 ) -> tuple[Array, Array]:
     """See `ohemloss.value_and_grad`."""
     targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
-    soft = softmax(engine, logits, targets, options)
-    steps = _mine_and_reduce(engine, pixel_losses(engine, soft, targets, weight, options), targets, options)
+    shifted = shift(engine, logits, targets, options)
+    exps = engine.xp.exp(shifted)
+    sums = engine.sum(exps, options.axis, keepdims=True)
+    losses = pixel_losses(engine, shifted, sums, targets, weight, options)
+    del shifted  # of the size of the logits
+    steps = _mine_and_reduce(engine, losses, targets, options)
     cotangents = _cotangents(engine, steps.weights, steps.mined.cut, options.reduction)
-    gradient = logits_gradient(engine, soft, targets, cotangents, weight, options)
+    gradient = logits_gradient(engine, exps, sums, targets, cotangents, weight, options)
     return steps.value, engine.xp.astype(gradient, logits.dtype)
 
 
@@ -72,8 +78,9 @@ def gradient_of_kept(
     weights = weigh(engine, losses, targets.valid, cut)
     # Selected first: a pixel that is not must not see an infinite cotangent.
     cotangents = engine.where(weights != 0, _cotangents(engine, weights, cut, options.reduction) * cotangent, 0.0)
-    soft = softmax(engine, logits, targets, options)
-    gradient = logits_gradient(engine, soft, targets, cotangents, weight, options)
+    exps = engine.xp.exp(shift(engine, logits, targets, options))
+    sums = engine.sum(exps, options.axis, keepdims=True)
+    gradient = logits_gradient(engine, exps, sums, targets, cotangents, weight, options)
     return engine.xp.astype(gradient, logits.dtype)
 
 

@@ -31,10 +31,10 @@ def hard_mean(
         One loss per element, any shape, of either sign. float16 or bfloat16 (computed in float32), float32, or float64.
     where : array, optional
         Bool, the shape of `losses`, of the same library and on the same device: the elements that count. Default: all.
-    thresh : float or None, optional
+    thresh : float, array or None, optional
         An element is hard if its loss is above `thresh`, which here has the unit of the loss. (For a cross-entropy and
         a probability p that is ``-log(p)``.) Default: None, no element is hard by itself.
-    min_kept : int or float, optional
+    min_kept : int, float or array, optional
         At least this many of the hardest elements are selected: an int is a count, a float in [0, 1] a fraction of the
         elements that count, rounded down. Default: 1/16.
 
@@ -53,7 +53,7 @@ def hard_mean(
 
     Notes
     -----
-    Ties, NaN, and an empty selection are treated as `ohem_cross_entropy` treats them.
+    Ties, NaN, an empty selection, and options that come as arrays are treated as `ohem_cross_entropy` treats them.
 
     Examples
     --------

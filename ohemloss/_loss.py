@@ -34,10 +34,10 @@ def ohem_cross_entropy(
         bfloat16 (computed in float32), float32, or float64.
     labels : array
         The shape of `logits` without the class axis, any integer dtype, of the same library and on the same device.
-    thresh : float or None, optional
+    thresh : float, array or None, optional
         A pixel is hard if its loss is above ``-log(thresh)``: without weights, if the probability of its true class is
         below `thresh`. In [0, 1]. Default: 0.7. None: no pixel is hard by itself.
-    min_kept : int or float, optional
+    min_kept : int, float or array, optional
         At least this many of the hardest valid pixels are selected, hard or not. An int is a count, a float in [0, 1] a
         fraction of the valid pixels, rounded down; a positive fraction must be at least 2**-20. Default: 1/16.
     ignore_index : int or None, optional
@@ -67,7 +67,7 @@ def ohem_cross_entropy(
         If an argument has the wrong type or dtype, or arrays come from different libraries.
     ValueError
         If a shape, an option, or a device does not fit, or, where the host can read the labels, if a label is neither a
-        class nor `ignore_index`.
+        class nor `ignore_index`, or `thresh` or `min_kept` came as an array and is out of its range.
 
     Notes
     -----
@@ -87,7 +87,11 @@ def ohem_cross_entropy(
     If nothing is selected the loss is 0, with a gradient of 0. A NaN loss of a valid pixel is hard, and so reaches the
     value. A label out of range makes the value NaN where the host cannot look at it without waiting (on a GPU, under a
     trace). An ignored pixel, and a pixel of weight 0, contribute neither value nor gradient, whatever their logits.
-    The selection and the weights are constants of differentiation. Weights are used in the dtype of the loss.
+    The selection is a constant of differentiation, and so are weights of 0. Weights are used in the dtype of the loss.
+
+    `thresh` and `min_kept` may be 0-d arrays, of the library and on the device of `logits`: `thresh` real floating,
+    `min_kept` real floating (a fraction) or integer (a count). They may then change from step to step without another
+    compilation or export. Out of its range, either makes the value NaN where the host cannot look.
 
     With label smoothing :math:`s` the loss of a pixel is
     :math:`u_i \bigl((1 - s) w_{y_i} n_{i y_i} + \tfrac{s}{C} \sum_c w_c n_{ic}\bigr)`, where :math:`n_{ic}` is minus

@@ -1,6 +1,8 @@
-"""The cross-entropy of each pixel, and its gradient with respect to the logits."""
+"""
+The cross-entropy of each pixel, and its gradient with respect to the logits.
 
-from dataclasses import dataclass
+In stages, so that each caller keeps what it needs: an array of the size of the logits is what costs.
+"""
 
 from ._dtypes import compute_dtype
 from ._engine import Engine
@@ -9,52 +11,35 @@ from ._targets import Targets, along_axis
 from ._typing import Array
 
 
-@dataclass(frozen=True, kw_only=True)
-class Softmax:
-    """
-    What one pass over the logits gives.
-
-    Attributes
-    ----------
-    shifted, exps : array
-        The logits minus the largest of their pixel, and the exponentials of that.
-    sums : array
-        The sum of `exps` over the (kept) class axis: the softmax is the quotient.
-    """
-
-    shifted: Array
-    exps: Array
-    sums: Array
-
-
-def softmax(engine: Engine, logits: Array, targets: Targets, options: Options) -> Softmax:
-    """Compute the parts of the softmax, in the dtype of the loss."""
+def shift(engine: Engine, logits: Array, targets: Targets, options: Options) -> Array:
+    """Subtract the largest logit of each pixel, in the dtype of the loss."""
     xp, axis = engine.xp, options.axis
     # The logits of a pixel that cannot count are replaced, not multiplied by 0: neither NaN nor its gradient passes.
     counts = xp.expand_dims(targets.counts, axis=axis)
     logits = engine.where(counts, xp.astype(logits, compute_dtype(xp, logits.dtype)), 0.0)
-    shifted = logits - xp.max(logits, axis=axis, keepdims=True)
-    exps = xp.exp(shifted)
-    return Softmax(shifted=shifted, exps=exps, sums=engine.sum(exps, axis, keepdims=True))
+    return logits - xp.max(logits, axis=axis, keepdims=True)
 
 
-def pixel_losses(engine: Engine, soft: Softmax, targets: Targets, weight: Array | None, options: Options) -> Array:
+def pixel_losses(
+    engine: Engine, shifted: Array, sums: Array, targets: Targets, weight: Array | None, options: Options
+) -> Array:
     """
     Compute ``w[y] * u * nll`` of each pixel, or with label smoothing its mix with the mean over the classes.
 
-    It is 0 where the pixel is ignored and NaN where its label is out of range.
+    `sums` are those of the exponentials of the shifted logits, with the class axis kept. A loss is 0 where the pixel is
+    ignored and NaN where its label is out of range.
     """
     xp, axis = engine.xp, options.axis
-    log_sums, label_scales = xp.log(soft.sums), targets.label_scales
-    nll = xp.squeeze(log_sums, axis=axis) - engine.sum(engine.where(targets.is_label, soft.shifted, 0.0), axis)
+    log_sums, label_scales = xp.log(sums), targets.label_scales
+    nll = xp.squeeze(log_sums, axis=axis) - engine.sum(engine.where(targets.is_label, shifted, 0.0), axis)
     # Here and below the factor that is infinite goes, then the product is taken: 0 * inf would be NaN, and a warning.
     losses = label_scales * engine.where(label_scales != 0, nll, 0.0)
     if options.label_smoothing:
-        all_nll = log_sums - soft.shifted
+        all_nll = log_sums - shifted
         if weight is not None:
-            class_weight = along_axis(xp, weight, axis, soft.exps.ndim)
+            class_weight = along_axis(xp, weight, axis, shifted.ndim)
             all_nll = class_weight * engine.where(class_weight != 0, all_nll, 0.0)
-        share = options.label_smoothing / soft.exps.shape[axis]
+        share = options.label_smoothing / shifted.shape[axis]
         smooth_losses = share * targets.scales * engine.sum(all_nll, axis)
         whole = options.label_smoothing == 1
         losses = smooth_losses if whole else (1 - options.label_smoothing) * losses + smooth_losses
@@ -62,27 +47,34 @@ def pixel_losses(engine: Engine, soft: Softmax, targets: Targets, weight: Array 
 
 
 def logits_gradient(
-    engine: Engine, soft: Softmax, targets: Targets, cotangents: Array, weight: Array | None, options: Options
+    engine: Engine,
+    exps: Array,
+    sums: Array,
+    targets: Targets,
+    cotangents: Array,
+    weight: Array | None,
+    options: Options,
 ) -> Array:
     """
     Compute the gradient of ``sum(cotangents * losses)`` with respect to the logits.
 
     Of one pixel, with s = softmax and the loss a * nll_y + b * sum_c w_c nll_c (b is 0 without label smoothing),
     d loss / d x_c = s_c (a + b * sum w) - [c = y] a - b w_c, since d nll_y / d x_c = s_c - [c = y].
-    Where the cotangent is 0 the gradient is 0, whatever the logits.
+    Where the cotangent is 0 the gradient is 0, whatever the weights.
     """
-    xp, axis = engine.xp, options.axis
-    smoothing, n_classes = options.label_smoothing, soft.exps.shape[axis]
-    label_factor = xp.expand_dims((1 - smoothing) * cotangents * targets.label_scales, axis=axis)
-    probabilities = soft.exps / soft.sums
-    # where, not a product: a NaN factor must reach every class, and a class that is not the label gets exactly 0.
-    label_part = engine.where(targets.is_label, label_factor, 0.0)
+    xp, axis, smoothing = engine.xp, options.axis, options.label_smoothing
+
+    def factor(share: float, scales: Array) -> Array:
+        return xp.expand_dims(engine.where(cotangents != 0, share * cotangents * scales, 0.0), axis=axis)
+
+    # A logit that is not finite makes its pixel NaN, and so selected: here the softmax is finite where the factor is 0.
+    label_factor = factor(1 - smoothing, targets.label_scales)
     if not smoothing:
-        gradient = probabilities * label_factor - label_part
-    else:
-        smooth_factor = xp.expand_dims(smoothing / n_classes * cotangents * targets.scales, axis=axis)
-        class_weight = 1.0 if weight is None else along_axis(xp, weight, axis, soft.exps.ndim)
-        weight_sum = n_classes if weight is None else engine.sum(weight, 0)
-        both = label_factor + smooth_factor * weight_sum
-        gradient = probabilities * both - label_part - smooth_factor * class_weight
-    return engine.where(xp.expand_dims(cotangents, axis=axis) != 0, gradient, 0.0)
+        shares = exps / sums
+        return engine.where(~targets.is_label, shares, shares - 1) * label_factor
+    n_classes = exps.shape[axis]
+    smooth_factor = factor(smoothing / n_classes, targets.scales)
+    class_weight = 1.0 if weight is None else along_axis(xp, weight, axis, exps.ndim)
+    weight_sum = n_classes if weight is None else engine.sum(weight, 0)
+    shares = (exps / sums) * (label_factor + smooth_factor * weight_sum)
+    return shares - engine.where(targets.is_label, label_factor, 0.0) - smooth_factor * class_weight

@@ -52,11 +52,12 @@ def read_targets(
     scales = engine.where(~wrong, xp.astype(read.valid, dtype), math.nan)
     if pixel_weight is not None:
         scales = scales * engine.where(read.valid, xp.astype(pixel_weight, dtype), 0.0)
-    label_scales = scales
+    label_scales = all_scales = scales
     if weight is not None:
         class_weight = along_axis(xp, weight, axis, logits.ndim)
         label_scales = scales * engine.sum(engine.where(is_label, class_weight, 0.0), axis)
-    counts = read.valid & ((scales if options.label_smoothing else label_scales) != 0)
+        all_scales = scales * engine.sum(xp.abs(weight), 0)
+    counts = read.valid & ((all_scales if options.label_smoothing else label_scales) != 0)
     return Targets(valid=read.valid, counts=counts, scales=scales, label_scales=label_scales, is_label=is_label)
 
 

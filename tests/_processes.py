@@ -38,8 +38,10 @@ def run_ranks(code, n_ranks, folder) -> Any:
 
 def _start(code, environment):
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    # Only the first is read: another that writes more than fits a pipe would wait, and all others for it.
+    out = subprocess.PIPE if environment.get("RANK", "0") == "0" else subprocess.DEVNULL
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT, env=os.environ | environment
+        command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=_ROOT, env=os.environ | environment
     )
 
 

@@ -52,6 +52,7 @@ REASONS: dict[str, dict[str, str]] = {
     "ndonnx": {**_EAGER_ONLY, "compiled": "the exported program is what the runtime compiles"},
     "MLX": {"sharded": "tested on one device alone"},
 }
+ON_GPU = ("CuPy", "PyTorch, CUDA", "JAX, CUDA")
 for _row, _shown in {"Dask": ["sharded"], "cubed": ["sharded"], "ndonnx": ["export"]}.items():
     REASONS[_row] = {column: reason for column, reason in REASONS[_row].items() if column not in _shown}
 

@@ -60,8 +60,8 @@ def python_blocks(path):
 @pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/performance.md"])
 def test_code_blocks(project, page, monkeypatch, capsys):
     """The blocks of a page run one after the other, as a reader would run them."""
-    pytest.importorskip("torch")
-    pytest.importorskip("jax")
+    for package in ("torch", "jax", "ndonnx"):
+        pytest.importorskip(package)
     forget_registrations(monkeypatch)
     names = {}
     for block in python_blocks(project / page):

@@ -297,6 +297,18 @@ class TestTransformations:
         (grad,) = torch.autograd.grad(values.sum(), x)
         np.testing.assert_allclose(grad, sum(gradient(logits, e.numpy()) for e in y), rtol=1e-6, atol=1e-9)
 
+    def test_nothing_of_the_loss_is_wrapped(self):
+        """A transformation around a call that has no part in it."""
+        logits, labels = make("40% hard")
+        x, y = tensors(logits, labels)
+        x.requires_grad_()
+        scales = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+        scaled = torch.func.vmap(lambda s: s * ohemloss.ohem_cross_entropy(x, y))(scales)
+        (grad,) = torch.autograd.grad(scaled.sum(), x)
+        np.testing.assert_allclose(grad, 6 * gradient(logits, labels), rtol=1e-6, atol=1e-9)
+        slope = torch.func.grad(lambda s: s * ohemloss.ohem_cross_entropy(x, y))(scales[0])
+        np.testing.assert_allclose(slope.detach(), reference(logits, labels).value, **CLOSE)
+
     def test_subclass(self):
         class Tagged(torch.Tensor):
             pass
