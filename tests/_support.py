@@ -2,7 +2,7 @@
 What works where: a table made of what the tests ran.
 
 A test compares a number through the fixture `shows`, for a row (a library, on a device) and a column (a way to run the
-loss). A cell that no test may ever show has its reason here. `pytest --support-page docs/support.md` writes the page;
+loss). A cell that no test may ever show has its reason here. `pytest --support-page=docs/support.md` writes the page;
 a run of all tests fails if the page says anything else than they do.
 """
 
@@ -64,7 +64,7 @@ def render(numbers: Numbers) -> str:
     lines = [
         "# What works where",
         "",
-        "Made by the tests (`pytest --support-page docs/support.md`). The number is the largest error that they found,",
+        "Made by the tests (`pytest --support-page=docs/support.md`). The number is the largest error that they found,",
         "relative to the largest number expected, in the widest dtype of each setting of the library, float32 in some",
         "(in the last column it is that of a half gradient). Each no has its reason below.",
         "",

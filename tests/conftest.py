@@ -136,7 +136,7 @@ def pytest_sessionfinish(session):
         if said != showed:
             config.get_terminal_writer().line(
                 f"docs/support.md says what no test showed, {sorted(said - showed)}, or does not say what tests "
-                f"showed, {sorted(showed - said)}. Run pytest --support-page docs/support.md."
+                f"showed, {sorted(showed - said)}. Run pytest --support-page=docs/support.md."
             )
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
