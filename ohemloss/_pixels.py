@@ -69,12 +69,11 @@ def logits_gradient(
 
     # A logit that is not finite makes its pixel NaN, and so selected: here the softmax is finite where the factor is 0.
     label_factor = factor(1 - smoothing, targets.label_scales)
+    label_part = engine.where(targets.is_label, label_factor, 0.0)
     if not smoothing:
-        shares = exps / sums
-        return engine.where(~targets.is_label, shares, shares - 1) * label_factor
+        return (exps / sums) * label_factor - label_part
     n_classes = exps.shape[axis]
     smooth_factor = factor(smoothing / n_classes, targets.scales)
     class_weight = 1.0 if weight is None else along_axis(xp, weight, axis, exps.ndim)
     weight_sum = n_classes if weight is None else engine.sum(weight, 0)
-    shares = (exps / sums) * (label_factor + smooth_factor * weight_sum)
-    return shares - engine.where(targets.is_label, label_factor, 0.0) - smooth_factor * class_weight
+    return (exps / sums) * (label_factor + smooth_factor * weight_sum) - label_part - smooth_factor * class_weight

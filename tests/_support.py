@@ -92,8 +92,8 @@ def _reasons(row: str, numbers: Numbers) -> list[str]:
 
 def shown_on(page: str) -> set[tuple[str, str]]:
     """Read from the page which cells hold a number."""
-    rows = re.findall(r"^\| (\S.*?) \| (.*) \|$", page, re.MULTILINE)
+    rows = re.findall(rf"^\| ({'|'.join(REASONS)}) \| (.*) \|$", page, re.MULTILINE)
     cells = {
         (row, column): cell for row, cells in rows for column, cell in zip(COLUMNS, cells.split(" | "), strict=True)
     }
-    return {key for key, cell in cells.items() if cell != "no" and key[0] in REASONS}
+    return {key for key, cell in cells.items() if cell != "no"}
