@@ -53,7 +53,7 @@ def value_and_grad(
     del shifted  # of the size of the logits
     steps = _mine_and_reduce(engine, losses, targets, options)
     cotangents = _cotangents(engine, steps.weights, steps.mined.cut, options.reduction)
-    gradient = logits_gradient(engine, exps, sums, targets, cotangents, weight, options)
+    gradient = logits_gradient(engine, exps, sums, targets, cotangents, steps.weights != 0, weight, options)
     return steps.value, engine.xp.astype(gradient, logits.dtype)
 
 
@@ -76,11 +76,14 @@ def gradient_of_kept(
     """
     targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
     weights = weigh(engine, losses, targets.valid, cut)
+    selected = weights != 0
+    # A loss that is NaN is so for what made it NaN then: an option, perhaps, that has changed since.
+    weights = engine.where(losses == losses, weights, float("nan"))
     # Selected first: a pixel that is not must not see an infinite cotangent.
-    cotangents = engine.where(weights != 0, _cotangents(engine, weights, cut, options.reduction) * cotangent, 0.0)
+    cotangents = engine.where(selected, _cotangents(engine, weights, cut, options.reduction) * cotangent, 0.0)
     exps = engine.xp.exp(shift(engine, logits, targets, options))
     sums = engine.sum(exps, options.axis, keepdims=True)
-    gradient = logits_gradient(engine, exps, sums, targets, cotangents, weight, options)
+    gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, weight, options)
     return engine.xp.astype(gradient, logits.dtype)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ._arrays import is_array
 from ._kth import kth_largest
 from ._total import total
 from ._typing import Array, Device, DType, Namespace
@@ -54,7 +55,7 @@ class Engine:
 
     def where(self, condition: Array, x: Array, fill: float | Array) -> Array:
         """Take `x` where the condition holds and `fill`, a number or an array, elsewhere, in the dtype of `x`."""
-        if hasattr(fill, "dtype"):
+        if is_array(fill):
             return self.xp.where(condition, x, fill)
         if getattr(self.xp, "__array_api_version__", _SCALARS_IN_WHERE) < _SCALARS_IN_WHERE:
             return self.xp.where(condition, x, self.asarray(fill, x.dtype))

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import _composite
+from ._arrays import is_array
 from ._mining import Cut
-from ._options import Options, Reduction, is_array
+from ._options import Options, Reduction
 from ._typing import Array
 from ._validation import prepare
 

@@ -3,9 +3,10 @@
 import math
 
 from . import _composite
+from ._arrays import is_array
 from ._dtypes import FLOATING, compute_dtype
 from ._mining import MiningRule, mine, weigh
-from ._options import check_min_kept, check_thresh, is_array
+from ._options import check_min_kept, check_thresh
 from ._rule import out_of_range
 from ._typing import Array
 from ._validation import check_dtype, check_mask, check_option_arrays, engine_for, find_library

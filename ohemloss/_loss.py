@@ -91,7 +91,7 @@ def ohem_cross_entropy(
 
     `thresh` and `min_kept` may be 0-d arrays, of the library and on the device of `logits`: `thresh` real floating,
     `min_kept` real floating (a fraction) or integer (a count). They may then change from step to step without another
-    compilation or export. Out of its range, either makes the value NaN where the host cannot look.
+    compilation or export. Out of its range, either makes the loss of each valid pixel NaN where the host cannot look.
 
     With label smoothing :math:`s` the loss of a pixel is
     :math:`u_i \bigl((1 - s) w_{y_i} n_{i y_i} + \tfrac{s}{C} \sum_c w_c n_{ic}\bigr)`, where :math:`n_{ic}` is minus

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from ._dtypes import FLOATING, compute_dtype, name_of
 from ._engine import Engine
-from ._typing import Array
+from ._typing import Array, DType
 
 # Two digits of 10 bits: the products below then fit a 32-bit integer.
 _DIGIT = 2**10
@@ -103,15 +103,33 @@ def _places(engine: Engine, min_kept: int | float | Array, n_pool: Array) -> Arr
     elif name_of(xp, min_kept.dtype) in FLOATING:
         kept = _floor_of_float_product(engine, n_pool, min_kept)
     else:
-        kept = xp.astype(engine.where(min_kept > 0, min_kept, 0), n_pool.dtype)
+        kept = _signed_count(engine, min_kept, n_pool.dtype)
     return engine.where(n_pool < kept, n_pool, kept)
 
 
+def _signed_count(engine: Engine, count: Array, dtype: DType) -> Array:
+    """Bring an integer of any dtype to the one of the counts; what is too large there becomes the largest."""
+    xp = engine.xp
+    name = str(name_of(xp, count.dtype))
+    # Not every library compares unsigned integers. Of those, what is too large for a signed one becomes negative.
+    signed = xp.astype(count, xp.int64 if name.endswith("64") else xp.int32)
+    largest = min(xp.iinfo(signed.dtype).max, xp.iinfo(dtype).max)
+    bounded = engine.where(signed < largest, signed, largest)
+    bounded = engine.where(signed >= 0, bounded, largest if name.startswith("u") else 0)
+    return xp.astype(bounded, dtype)
+
+
 def _floor_of_float_product(engine: Engine, n: Array, fraction: Array) -> Array:
-    """Compute ``floor(n * fraction)`` in floats, up by what the product may be too small: 0.7 of 10 is 7."""
+    """
+    Compute ``floor(n * fraction)`` in floats, to one in a million in float32.
+
+    A product that is an integer but for its rounding is that integer: 0.7 of 10 is 7.
+    """
     xp, dtype = engine.xp, compute_dtype(engine.xp, fraction.dtype)
     product = xp.astype(n, dtype) * xp.astype(engine.where(fraction >= 0.0, fraction, 0.0), dtype)
-    return xp.astype(xp.floor(product * (1 + 2 * float(xp.finfo(dtype).eps))), n.dtype)
+    nearest = xp.floor(product + 0.5)
+    rounding = product * float(xp.finfo(dtype).eps)
+    return xp.astype(xp.where(xp.abs(product - nearest) <= rounding, nearest, xp.floor(product)), n.dtype)
 
 
 def _floor_of_product(n: Array, fraction: Fraction) -> Array:

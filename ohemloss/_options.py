@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+from ._arrays import is_array
 from ._mining import SMALLEST_FRACTION
 from ._typing import Array
 
@@ -81,12 +82,6 @@ def check_weight(weight: Any) -> Any:
         msg = f"`weight` must be an array, or a sequence of numbers: got {weight!r}."
         raise TypeError(msg)
     return tuple(float(number) for number in weight)
-
-
-def is_array(value: object) -> TypeGuard[Array]:
-    """Tell an array from a number; a scalar of a library that is a number to Python counts as one."""
-    # A number first: a tracing compiler knows what a symbolic one is, but not which attributes it lacks.
-    return not isinstance(value, Real) and hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def differs(value: Any, default: Any) -> bool:

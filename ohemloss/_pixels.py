@@ -52,6 +52,7 @@ def logits_gradient(
     sums: Array,
     targets: Targets,
     cotangents: Array,
+    selected: Array,
     weight: Array | None,
     options: Options,
 ) -> Array:
@@ -60,14 +61,15 @@ def logits_gradient(
 
     Of one pixel, with s = softmax and the loss a * nll_y + b * sum_c w_c nll_c (b is 0 without label smoothing),
     d loss / d x_c = s_c (a + b * sum w) - [c = y] a - b w_c, since d nll_y / d x_c = s_c - [c = y].
-    Where the cotangent is 0 the gradient is 0, whatever the weights.
+    Where nothing is selected it is 0, whatever the weights. (`selected` and not "the cotangent is not 0": one that is 0
+    may be differentiated, and its derivative is not 0.)
     """
     xp, axis, smoothing = engine.xp, options.axis, options.label_smoothing
 
     def factor(share: float, scales: Array) -> Array:
-        return xp.expand_dims(engine.where(cotangents != 0, share * cotangents * scales, 0.0), axis=axis)
+        return xp.expand_dims(engine.where(selected, share * cotangents * scales, 0.0), axis=axis)
 
-    # A logit that is not finite makes its pixel NaN, and so selected: here the softmax is finite where the factor is 0.
+    # A logit that is not finite makes its pixel NaN, and so selected: elsewhere the softmax is finite.
     label_factor = factor(1 - smoothing, targets.label_scales)
     label_part = engine.where(targets.is_label, label_factor, 0.0)
     if not smoothing:

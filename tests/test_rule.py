@@ -45,6 +45,20 @@ def test_value_and_gradient(library, thresh, min_kept):
     library.assert_close(grad, gradient(seen, labels, **numbers), **gradient_tolerance("float32", base))
 
 
+def test_counts_of_every_dtype(library):
+    """The largest number of each is more than there are pixels, however it is stored."""
+    logits, labels = make("3% hard")
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    for dtype in library.integers[:: library.stride]:
+        if library.package == "mlx" and dtype == "uint64":
+            continue  # a Python number of it cannot be had where it is above 2**63
+        for count in (3, np.iinfo(dtype).max):
+            kept = library.asarray(np.asarray(count, dtype), dtype)
+            value = ohem_cross_entropy(x, y, min_kept=kept)
+            expected = reference(logits, labels, min_kept=int(count)).value
+            library.assert_close(value, expected, **tolerance("float32", "value"))
+
+
 def test_criterion_and_trace(library):
     logits, labels = make("40% hard")
     x, y = library.asarray(logits, "float32"), library.asarray(labels)
@@ -129,6 +143,12 @@ def test_refused(library, option, error, message):
         hard_mean(x, **option)
 
 
+def test_threshold_is_not_rounded_to_the_dtype_of_the_losses():
+    logits = np.asarray([[0.0, 300.0]], np.float32)
+    value = ohem_cross_entropy(logits, np.zeros(1, np.int64), thresh=np.asarray(1e-60), min_kept=0)
+    np.testing.assert_allclose(value, 300.0, rtol=1e-6)
+
+
 def test_of_another_library():
     xp = pytest.importorskip("array_api_strict")
     logits, labels = make("40% hard")
@@ -142,7 +162,7 @@ def test_of_another_library():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_fraction_is_that_of_the_number(dtype):
-    """Rounded down exactly, though 0.7 is no float and its product with 10 is below 7 in some of them."""
+    """Rounded down, though 0.7 is no float and its product with 10 is below 7 in some of them."""
     fractions = [Fraction(p, q) for q in (2, 3, 5, 7, 10, 16, 100) for p in range(1, q + 1)]
     for n in (1, 9, 10, 32, 1000, 4099, 131072):
         losses = np.arange(n, dtype=np.float32)

@@ -6,11 +6,13 @@ import io
 import math
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import ohemloss
+import ohemloss._registry
 from tests import _processes
 from tests._cases import CURVATURE, REGIMES, gradient_tolerance, make, round_to, tolerance
 from tests._reference import curvature, gradient, reference
@@ -130,6 +132,43 @@ class TestBackward:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
 
+    def test_tensors_of_inference_mode(self):
+        """They cannot be kept for a backward, so the composite is differentiated."""
+        logits, labels = make("40% hard")
+        x, y = tensors(logits, labels)
+        with torch.inference_mode():
+            teacher = y.clone()
+        _, grad = value_and_gradient(lambda x: ohemloss.ohem_cross_entropy(x, teacher), x)
+        np.testing.assert_allclose(grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
+
+    def test_a_threshold_filled_before_the_backward(self):
+        """The selection was made; what the buffer says now is for the next step."""
+        logits, labels = make("40% hard")
+        x, y = tensors(logits, labels)
+        thresh = torch.tensor(0.7, dtype=torch.float64)
+        value = ohemloss.ohem_cross_entropy(x.requires_grad_(), y, thresh=thresh, min_kept=torch.tensor(3))
+        thresh.fill_(math.nan)
+        value.backward()
+        np.testing.assert_allclose(x.grad, gradient(logits, labels, min_kept=3), rtol=1e-6, atol=1e-9)
+
+    def test_a_threshold_out_of_range_that_nobody_could_see(self, monkeypatch):
+        """As on a GPU: NaN in the value and in the gradient of each valid pixel, 0 in that of the others."""
+        from ohemloss_torch import backend
+
+        logits, labels = make("40% hard")
+        x, y = tensors(logits, labels)
+        library = ohemloss._registry.library_of(x)
+        assert library is not None
+        blind = replace(library, backend=replace(backend, host_view=lambda tensor: None))
+        monkeypatch.setitem(ohemloss._registry._by_type, torch.Tensor, blind)
+        value = ohemloss.ohem_cross_entropy(x.requires_grad_(), y, thresh=torch.tensor(1.5))
+        assert is_served_by_the_function(value)
+        value.backward()
+        assert torch.isnan(value)
+        rows = np.moveaxis(x.grad.numpy(), 1, -1)
+        assert np.isnan(rows[labels != 255]).all()
+        assert np.all(rows[labels == 255] == 0)
+
     @pytest.mark.parametrize("layout", ["channels_last", "sliced", "expanded"])
     def test_layouts(self, device, layout):
         logits, labels = make("40% hard")
@@ -208,6 +247,20 @@ class TestSecondOrder:
         call = lambda x, u: function(x, y, pixel_weight=u)
         assert torch.autograd.gradcheck(call, inputs, check_batched_grad=True, check_forward_ad=True)
         assert torch.autograd.gradgradcheck(call, inputs, check_batched_grad=True)
+
+    def test_a_cotangent_that_is_zero_may_be_differentiated(self):
+        """The derivative of the gradient with respect to it is the gradient: forward mode by two reverse passes."""
+        logits, labels = make("3% hard")
+        x, y = tensors(logits, labels)
+        direction = np.random.default_rng(0).normal(size=logits.shape)
+        expected = (gradient(logits, labels) * direction).sum()
+        loss = lambda x: ohemloss.ohem_cross_entropy(x, y)
+        _, twice = torch.autograd.functional.jvp(loss, x, torch.tensor(direction))
+        np.testing.assert_allclose(twice, expected, rtol=1e-6)
+        scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        (grad,) = torch.autograd.grad(scale * loss(x.requires_grad_()), x, create_graph=True)
+        (slope,) = torch.autograd.grad((grad * torch.tensor(direction)).sum(), scale)
+        np.testing.assert_allclose(slope, expected, rtol=1e-6)
 
     def test_third_order(self):
         x, y = tensors(*make("40% hard", shape=(1, 1, 2), n_classes=3, ignored=0))
@@ -380,6 +433,17 @@ class TestCompiled:
             options = {"thresh": float(np.float32(thresh)), "min_kept": min_kept}
             np.testing.assert_allclose(value, reference(logits, labels, **options).value, **CLOSE)
             np.testing.assert_allclose(grad, gradient(logits, labels, **options), rtol=1e-6, atol=1e-9)
+
+    def test_a_count_as_an_argument(self):
+        """Another number than the first becomes a symbol of the compiler."""
+        torch._dynamo.reset()
+        compiled = torch.compile(
+            lambda x, y, k: ohemloss.ohem_cross_entropy(x, y, min_kept=k), fullgraph=True, backend="aot_eager"
+        )
+        logits, labels = make("3% hard")
+        for k in (2, 5, 60, 10**6):
+            expected = reference(logits, labels, min_kept=k).value
+            np.testing.assert_allclose(compiled(*tensors(logits, labels), k), expected, **CLOSE)
 
     @pytest.mark.parametrize("entry", ["ohemloss.ohem_cross_entropy", "ohemloss_torch.OhemCELoss()"])
     def test_as_the_very_first_call(self, entry):
@@ -632,6 +696,7 @@ class TestModule:
         module.thresh, module.min_kept = 0.5, 30
         np.testing.assert_allclose(module(x, y), reference(logits, labels, thresh=0.5, min_kept=30).value, **CLOSE)
         module.thresh = 2.0
+        assert repr(module) == "OhemCELoss(thresh=2.0, min_kept=30)"
         with pytest.raises(ValueError, match="`thresh` must lie in"):
             module(x, y)
 

@@ -1,5 +1,6 @@
 """The loss in plain eager autograd: little is kept for the backward, which is the closed form."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ def serves(logits: torch.Tensor, *others: torch.Tensor | None) -> bool:
         return False
     tensors = [logits, *(other for other in others if other is not None)]
     if torch._C._are_functorch_transforms_active() or not all(map(is_plain, tensors)):
+        return False
+    if any(tensor.is_inference() for tensor in tensors):  # which cannot be kept
         return False
     if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
         return False
@@ -64,7 +67,9 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-        *tensors, ctx.engine, ctx.options = inputs
+        *tensors, ctx.engine, options = inputs
+        # The backward has no use for them, and a buffer may be filled again before it runs.
+        ctx.options = replace(options, thresh=None, min_kept=0)
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *output[1:])

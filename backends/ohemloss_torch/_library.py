@@ -21,11 +21,11 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def host_view(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Give the tensor itself if it is plain and in host memory, and nobody traces."""
+    """Give the values of a tensor if it is plain and in host memory, and nobody traces."""
     # The compiler first: it evaluates this test itself and then never sees the rest.
     if is_traced():
         return None
-    return tensor if is_plain(tensor) and tensor.device.type == "cpu" else None
+    return tensor.detach() if is_plain(tensor) and tensor.device.type == "cpu" else None
 
 
 def kth_largest(engine: Any, scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor) -> torch.Tensor:

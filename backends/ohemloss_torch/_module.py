@@ -1,12 +1,13 @@
 """The loss as a module."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 import ohemloss
-from ohemloss._options import Reduction
+from ohemloss._options import Reduction, differs
 
 
 class OhemCELoss(torch.nn.Module):
@@ -16,10 +17,10 @@ class OhemCELoss(torch.nn.Module):
     Parameters
     ----------
     thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
-        As for `ohemloss.ohem_cross_entropy`, and attributes that may be set later. `weight` becomes a buffer: it
-        follows ``.to()`` and is saved. A sequence of numbers becomes a tensor of the default dtype. `thresh` and
-        `min_kept` as tensors become buffers too: filled in place from step to step, they change without a new
-        compilation.
+        As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved; a sequence
+        of numbers becomes a tensor of the default dtype. Numbers become attributes, and another number may be assigned.
+        `thresh` and `min_kept` as tensors become buffers: filled in place from step to step, they change without a new
+        compilation. (Like any buffer they are rounded by ``.half()``.)
 
     Examples
     --------
@@ -86,9 +87,9 @@ class OhemCELoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Show the options that differ from the defaults."""
-        options = self._options()
-        options["weight"] = None  # a buffer, and too long to show
-        return ohemloss.OhemCELoss(**options)._changed()
+        defaults = {field.name: field.default for field in fields(ohemloss.OhemCELoss)}
+        options = {name: value for name, value in self._options().items() if name != "weight"}  # too long to show
+        return ", ".join(f"{name}={value!r}" for name, value in options.items() if differs(value, defaults[name]))
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}
