@@ -5,7 +5,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._engine import KthLargest, Total
+from ._engine import Engine, KthLargest, Total
+from ._inputs import Inputs
 from ._kth import kth_largest
 from ._options import Options
 from ._total import total
@@ -15,17 +16,13 @@ from ._typing import Array, Device
 class LossFunction(Protocol):
     """Compute what `ohemloss.ohem_cross_entropy` does, or return NotImplemented. Arguments are validated."""
 
-    def __call__(
-        self, logits: Array, labels: Array, /, *, weight: Array | None, pixel_weight: Array | None, options: Options
-    ) -> Array: ...
+    def __call__(self, engine: Engine, inputs: Inputs, options: Options, /) -> Array: ...
 
 
 class ValueAndGradFunction(Protocol):
     """Compute what `ohemloss.value_and_grad` does, or return NotImplemented. Arguments are validated."""
 
-    def __call__(
-        self, logits: Array, labels: Array, /, *, weight: Array | None, pixel_weight: Array | None, options: Options
-    ) -> tuple[Array, Array]: ...
+    def __call__(self, engine: Engine, inputs: Inputs, options: Options, /) -> tuple[Array, Array]: ...
 
 
 def device_of(array: Array) -> Device | None:

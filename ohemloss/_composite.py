@@ -2,114 +2,89 @@
 
 from dataclasses import dataclass
 
-from ._dtypes import compute_dtype
 from ._engine import Engine
-from ._mining import Cut, Mined, MiningRule, mine, weigh
+from ._inputs import Inputs
+from ._mining import Cut, Quota, weigh
 from ._options import Options
-from ._pixels import logits_gradient, pixel_losses, shift
-from ._rule import mining_rule
+from ._pixels import label_nll, logits_gradient, pixel_losses, shift
+from ._rule import mining_quota
+from ._selection import Selection, divide, pool_of, positives_of, reduce, select
 from ._targets import Targets, read_targets
 from ._typing import Array
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The way to the value: the loss of each pixel, the rule, what it mined, what each pixel weighs, and the value."""
+    """The way to the value: loss and score of each pixel, what was asked for, what was selected, and the value."""
 
     losses: Array
-    rule: MiningRule
-    mined: Mined
-    weights: Array
+    scores: Array
+    quota: Quota
+    selection: Selection
     value: Array
 
 
-def run_steps(
-    engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
-) -> Steps:
+def run_steps(engine: Engine, inputs: Inputs, options: Options) -> Steps:
     """Compute the value and keep the way to it."""
-    targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
-    shifted = shift(engine, logits, targets, options)
+    targets = read_targets(engine, inputs, options)
+    shifted = shift(engine, inputs.logits, targets, options)
     sums = engine.sum(engine.xp.exp(shifted), options.axis, keepdims=True)
-    losses = pixel_losses(engine, shifted, sums, targets, weight, options)
-    return _mine_and_reduce(engine, losses, targets, options)
+    return _steps(engine, shifted, sums, targets, inputs, options)
 
 
-def loss(
-    engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
-) -> Array:
+def loss(engine: Engine, inputs: Inputs, options: Options) -> Array:
     """See `ohemloss.ohem_cross_entropy`."""
-    return run_steps(engine, logits, labels, weight, pixel_weight, options).value
+    return run_steps(engine, inputs, options).value
 
 
-def value_and_grad(
-    engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
-) -> tuple[Array, Array]:
+def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Array, Array]:
     """See `ohemloss.value_and_grad`."""
-    targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
-    shifted = shift(engine, logits, targets, options)
+    targets = read_targets(engine, inputs, options)
+    shifted = shift(engine, inputs.logits, targets, options)
     exps = engine.xp.exp(shifted)
     sums = engine.sum(exps, options.axis, keepdims=True)
-    losses = pixel_losses(engine, shifted, sums, targets, weight, options)
+    steps = _steps(engine, shifted, sums, targets, inputs, options)
     del shifted  # of the size of the logits
-    steps = _mine_and_reduce(engine, losses, targets, options)
-    cotangents = _cotangents(engine, steps.weights, steps.mined.cut, options.reduction)
-    gradient = logits_gradient(engine, exps, sums, targets, cotangents, steps.weights != 0, weight, options)
-    return steps.value, engine.xp.astype(gradient, logits.dtype)
+    selection = steps.selection
+    cotangents = divide(selection.weights, selection.divisor, options.rule, options.reduction)
+    selected = selection.weights != 0
+    gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, inputs.weight, options)
+    return steps.value, engine.xp.astype(gradient, inputs.logits.dtype)
 
 
 def gradient_of_kept(
-    engine: Engine,
-    logits: Array,
-    labels: Array,
-    weight: Array | None,
-    pixel_weight: Array | None,
-    options: Options,
-    losses: Array,
-    cut: Cut,
-    cotangent: Array,
+    engine: Engine, inputs: Inputs, options: Options, scores: Array, cut: Cut, divisor: Array, cotangent: Array
 ) -> Array:
     """
-    Compute the gradient from what a forward pass keeps: its arguments, the loss of each pixel, and the cut.
+    Compute the gradient from what a forward pass keeps: its arguments, the score of each pixel, cut, and divisor.
 
-    `cotangent` is the derivative of what follows with respect to the value. The losses only say what was selected; the
+    `cotangent` is the derivative of what follows with respect to the value. The scores only say what was selected; the
     softmax is computed again, from the logits, so whoever differentiates this gets the second derivative.
     """
-    targets = read_targets(engine, logits, labels, weight, pixel_weight, options)
-    weights = weigh(engine, losses, targets.valid, cut)
+    targets = read_targets(engine, inputs, options)
+    positives = positives_of(targets.valid, inputs.positives)
+    weights = weigh(engine, scores, pool_of(targets.valid, positives, options.rule), cut, positives)
     selected = weights != 0
-    # A loss that is NaN is so for what made it NaN then: an option, perhaps, that has changed since.
-    weights = engine.where(losses == losses, weights, float("nan"))
+    # A score that is NaN is so for what made it NaN then: an option, perhaps, that has changed since.
+    weights = engine.where(scores == scores, weights, float("nan"))
     # Selected first: a pixel that is not must not see an infinite cotangent.
-    cotangents = engine.where(selected, _cotangents(engine, weights, cut, options.reduction) * cotangent, 0.0)
-    exps = engine.xp.exp(shift(engine, logits, targets, options))
+    shares = divide(weights, divisor, options.rule, options.reduction)
+    cotangents = engine.where(selected, shares * cotangent, 0.0)
+    exps = engine.xp.exp(shift(engine, inputs.logits, targets, options))
     sums = engine.sum(exps, options.axis, keepdims=True)
-    gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, weight, options)
-    return engine.xp.astype(gradient, logits.dtype)
+    gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, inputs.weight, options)
+    return engine.xp.astype(gradient, inputs.logits.dtype)
 
 
-def reduce(engine: Engine, losses: Array, weights: Array, cut: Cut, reduction: str) -> Array:
-    """Reduce the losses of the selected elements; nothing selected is 0."""
-    mined = weights * engine.where(weights > 0, losses, 0.0)
-    if reduction == "none":
-        return mined
-    value = engine.total(engine, mined)
-    if reduction == "mean":
-        value = value / _at_least_one(engine, cut, losses)
-    return engine.as_array(value, losses)
-
-
-def _mine_and_reduce(engine: Engine, losses: Array, targets: Targets, options: Options) -> Steps:
-    rule = mining_rule(engine, options, losses.dtype)
-    mined = mine(engine, losses, targets.valid, rule)
-    weights = weigh(engine, losses, targets.valid, mined.cut)
-    return Steps(losses, rule, mined, weights, reduce(engine, losses, weights, mined.cut, options.reduction))
-
-
-def _cotangents(engine: Engine, weights: Array, cut: Cut, reduction: str) -> Array:
-    """Give the derivative of the value with respect to the loss of each pixel; the selection is a constant."""
-    return weights / _at_least_one(engine, cut, weights) if reduction == "mean" else weights
-
-
-def _at_least_one(engine: Engine, cut: Cut, like: Array) -> Array:
-    count = engine.where(cut.count > 0, cut.count, 1)
-    return engine.xp.astype(count, compute_dtype(engine.xp, like.dtype))
+def _steps(engine: Engine, shifted: Array, sums: Array, targets: Targets, inputs: Inputs, options: Options) -> Steps:
+    nll = label_nll(engine, shifted, sums, targets, options)
+    losses = pixel_losses(engine, nll, shifted, sums, targets, inputs.weight, options)
+    scores = losses
+    if options.rule.rank_by == "prob":
+        scores = engine.where(targets.valid, engine.where(~targets.wrong, nll, float("nan")), 0.0)
+    quota = mining_quota(engine, options, losses)
+    selection = select(
+        engine, losses, scores, targets.valid, quota, options.rule, inputs.positives, targets.class_scales
+    )
+    value = reduce(engine, losses, selection, options.rule, options.reduction)
+    return Steps(losses, scores, quota, selection, value)

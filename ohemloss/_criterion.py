@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ._compared import ComparedWithTypes
 from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
-from ._options import ComparedWithTypes, Options, Reduction, check_weight, differs
+from ._mining import MinKept
+from ._mining_rule import MiningRule
+from ._options import Options, Reduction, check_weight, differs
 from ._typing import Array
 
 
@@ -17,7 +20,7 @@ class OhemCELoss(ComparedWithTypes):
 
     Parameters
     ----------
-    thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
+    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction : optional
         As for `ohem_cross_entropy`. With `weight` as a tuple of numbers one criterion serves every library.
 
     Raises
@@ -38,7 +41,8 @@ class OhemCELoss(ComparedWithTypes):
     """
 
     thresh: float | Array | None = 0.7
-    min_kept: int | float | Array = 1 / 16
+    min_kept: MinKept = 1 / 16
+    rule: MiningRule = MiningRule()
     ignore_index: int | None = 255
     weight: Array | Sequence[float] | None = None
     label_smoothing: float = 0.0
@@ -52,13 +56,15 @@ class OhemCELoss(ComparedWithTypes):
             object.__setattr__(self, field.name, getattr(options, field.name))
         object.__setattr__(self, "weight", check_weight(self.weight))
 
-    def __call__(self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None) -> Array:
+    def __call__(
+        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+    ) -> Array:
         """
         Compute the loss.
 
         Parameters
         ----------
-        logits, labels, pixel_weight : array
+        logits, labels, pixel_weight, positives : array
             As for `ohem_cross_entropy`.
 
         Returns
@@ -66,17 +72,17 @@ class OhemCELoss(ComparedWithTypes):
         array
             As `ohem_cross_entropy` returns it.
         """
-        return ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._options())
+        return ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
     def value_and_grad(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None
+        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> tuple[Array, Array]:
         """
         Compute the loss and its gradient with respect to the logits, in closed form.
 
         Parameters
         ----------
-        logits, labels, pixel_weight : array
+        logits, labels, pixel_weight, positives : array
             As for `ohem_cross_entropy`.
 
         Returns
@@ -86,15 +92,17 @@ class OhemCELoss(ComparedWithTypes):
         gradient : array
             As `ohemloss.value_and_grad` returns it.
         """
-        return value_and_grad(logits, labels, pixel_weight=pixel_weight, **self._options())
+        return value_and_grad(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
-    def explain(self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None) -> Trace:
+    def explain(
+        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+    ) -> Trace:
         """
         Compute the loss and keep every step of it.
 
         Parameters
         ----------
-        logits, labels, pixel_weight : array
+        logits, labels, pixel_weight, positives : array
             As for `ohem_cross_entropy`.
 
         Returns
@@ -102,7 +110,7 @@ class OhemCELoss(ComparedWithTypes):
         Trace
             The steps by name.
         """
-        return explain(logits, labels, pixel_weight=pixel_weight, **self._options())
+        return explain(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
     def __repr__(self) -> str:
         """Show what differs from the defaults."""

@@ -1,12 +1,15 @@
 """What one call runs on: a namespace, a device, and the two steps that a library may know a better way for."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ._arrays import is_array
 from ._kth import kth_largest
 from ._total import total
 from ._typing import Array, Device, DType, Namespace
+
+# The axes over which one selection is made; None: all of them, to a 0-d result.
+Axes: TypeAlias = tuple[int, ...] | None
 
 # Scalars are allowed in `where` since this version of the standard.
 _SCALARS_IN_WHERE = "2024.12"
@@ -15,7 +18,7 @@ _SCALARS_IN_WHERE = "2024.12"
 class KthLargest(Protocol):
     """See `ohemloss._kth.kth_largest`."""
 
-    def __call__(self, engine: "Engine", scores: Array, k: Array, needed: Array) -> Array: ...
+    def __call__(self, engine: "Engine", scores: Array, k: Array, needed: Array, axes: Axes = None) -> Array: ...
 
 
 class Total(Protocol):
@@ -61,13 +64,23 @@ class Engine:
             return self.xp.where(condition, x, self.asarray(fill, x.dtype))
         return self.xp.where(condition, x, fill)
 
-    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        """Sum along one axis, in the dtype of `x`: the standard before 2023.12 widens to its default."""
+    def sum(self, x: Array, axis: int | Axes, *, keepdims: bool = False) -> Array:
+        """Sum along some axes, in the dtype of `x`: the standard before 2023.12 widens to its default."""
         result = self.xp.sum(x, axis=axis, keepdims=keepdims)
         return result if result.dtype == x.dtype else self.xp.astype(result, x.dtype)
 
-    def count(self, mask: Array) -> Array:
-        """Count the true elements, as an integer of the default dtype."""
+    def sum_of_counts(self, counts: Array, axes: Axes = None, *, keepdims: bool = False) -> Array:
+        """Sum integers of the default dtype."""
+        try:
+            return self.xp.sum(counts, axis=axes, keepdims=keepdims, dtype=counts.dtype)
+        except TypeError:
+            # One library sums without a dtype. Another widens without one, to what its device has not.
+            return self.xp.sum(counts, axis=axes, keepdims=keepdims)
+
+    def count(self, mask: Array, axes: Axes = None) -> Array:
+        """Count the true elements, as an integer of the default dtype; over some axes, which are kept with length 1."""
+        if axes is not None:
+            return self.sum_of_counts(self.xp.astype(mask, self.arange(1).dtype), axes, keepdims=True)
         try:
             return self.xp.count_nonzero(mask)
         except (AttributeError, RuntimeError, ValueError):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from . import _composite
 from ._arrays import is_array
-from ._mining import Cut
+from ._mining import Cut, MinKept
+from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._typing import Array
 from ._validation import prepare
@@ -61,10 +62,12 @@ def explain(
     /,
     *,
     thresh: float | Array | None = 0.7,
-    min_kept: int | float | Array = 1 / 16,
+    min_kept: MinKept = 1 / 16,
+    rule: MiningRule = MiningRule(),
     ignore_index: int | None = 255,
     weight: Array | Sequence[float] | None = None,
     pixel_weight: Array | None = None,
+    positives: Array | None = None,
     label_smoothing: float = 0.0,
     axis: int = 1,
     reduction: Reduction = "mean",
@@ -76,7 +79,7 @@ def explain(
     ----------
     logits, labels : array
         As for `ohem_cross_entropy`.
-    thresh, min_kept, ignore_index, weight, pixel_weight, label_smoothing, axis, reduction : optional
+    thresh, min_kept, rule, ignore_index, weight, pixel_weight, positives, label_smoothing, axis, reduction : optional
         As for `ohem_cross_entropy`.
 
     Returns
@@ -103,21 +106,22 @@ def explain(
     options = Options(
         thresh=thresh,
         min_kept=min_kept,
+        rule=rule,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         axis=axis,
         reduction=reduction,
     )
-    call = prepare(logits, labels, weight, pixel_weight, options)
-    engine, options = call.engine, call.options
-    steps = _composite.run_steps(engine, call.logits, call.labels, call.weight, call.pixel_weight, options)
-    mined = steps.mined
+    call = prepare(logits, labels, weight, pixel_weight, positives, options)
+    engine = call.engine
+    steps = _composite.run_steps(engine, call.inputs, call.options)
+    mined, cut = steps.selection.mined, steps.quota.cut
     return Trace(
-        thresh=steps.rule.cut if is_array(steps.rule.cut) else engine.asarray(steps.rule.cut, steps.losses.dtype),
+        thresh=cut if is_array(cut) else engine.asarray(cut, steps.losses.dtype),
         n_valid=mined.n_pool,
         n_min=engine.as_array(mined.n_min, mined.n_pool),
         pixel_loss=steps.losses,
-        selected=steps.weights > 0,
+        selected=steps.selection.weights > 0,
         n_hard=mined.n_hard,
         cut=mined.cut,
         value=steps.value,

@@ -1,15 +1,27 @@
 """The mining alone, over any loss per element."""
 
 import math
+from dataclasses import dataclass, fields
 
-from . import _composite
 from ._arrays import is_array
+from ._compared import ComparedWithTypes
 from ._dtypes import FLOATING, compute_dtype
-from ._mining import MiningRule, mine, weigh
-from ._options import check_min_kept, check_thresh
-from ._rule import out_of_range
+from ._engine import Engine
+from ._mining import MinKept
+from ._mining_rule import MiningRule
+from ._options import check_min_kept, check_rule, check_thresh
+from ._rule import out_of_range, quota
+from ._selection import reduce, select
 from ._typing import Array
-from ._validation import check_dtype, check_mask, check_option_arrays, engine_for, find_library
+from ._validation import (
+    check_dtype,
+    check_mask,
+    check_option_arrays,
+    check_rule_for,
+    check_score,
+    engine_for,
+    find_library,
+)
 
 # A threshold in units of the loss may be any number.
 _ANY = (-math.inf, math.inf)
@@ -20,8 +32,11 @@ def hard_mean(
     /,
     *,
     where: Array | None = None,
+    score: Array | None = None,
+    positives: Array | None = None,
     thresh: float | Array | None = None,
-    min_kept: int | float | Array = 1 / 16,
+    min_kept: MinKept = 1 / 16,
+    rule: MiningRule = MiningRule(),
 ) -> Array:
     """
     Average the hard elements of a loss of your own.
@@ -32,12 +47,18 @@ def hard_mean(
         One loss per element, any shape, of either sign. float16 or bfloat16 (computed in float32), float32, or float64.
     where : array, optional
         Bool, the shape of `losses`, of the same library and on the same device: the elements that count. Default: all.
+    score : array, optional
+        What to rank by in place of the losses, real floating, the shape of `losses`. A constant of differentiation.
+    positives : array, optional
+        Bool, the shape of `losses`: elements that are selected in any case, and do not compete.
     thresh : float, array or None, optional
-        An element is hard if its loss is above `thresh`, which here has the unit of the loss. (For a cross-entropy and
-        a probability p that is ``-log(p)``.) Default: None, no element is hard by itself.
-    min_kept : int, float or array, optional
+        An element is hard if its loss (its score) is above `thresh`, which here has the unit of the loss. (For a
+        cross-entropy and a probability p that is ``-log(p)``.) Default: None, no element is hard by itself.
+    min_kept : int, float, array or callable, optional
         At least this many of the hardest elements are selected: an int is a count, a float in [0, 1] a fraction of the
-        elements that count, rounded down. Default: 1/16.
+        elements that count, rounded down, a function takes the `Counts` and returns either. Default: 1/16.
+    rule : MiningRule, optional
+        Which elements compete, and what their losses are divided by. Its ``rank_by`` must be "loss".
 
     Returns
     -------
@@ -68,24 +89,83 @@ def hard_mean(
     """
     min_kept = check_min_kept(min_kept)
     thresh = check_thresh(thresh, *_ANY)
+    check_rule(rule)
     library = find_library("losses", losses)
     check_dtype(library, "losses", losses, FLOATING, "a real floating")
     arrays = {name: value for name, value in {"thresh": thresh, "min_kept": min_kept}.items() if is_array(value)}
     check_option_arrays(library, arrays, "losses", losses, thresh_range=_ANY)
+    check_rule_for(rule, "losses", losses, positives)
+    if rule.rank_by == "prob":
+        msg = f"`rule` must rank by loss, since losses have no probability: got {rule!r}. Pass a `score` to rank by."
+        raise ValueError(msg)
+    for name, mask in (("where", where), ("positives", positives)):
+        if mask is not None:
+            check_mask(library, name, mask, "losses", losses)
+    if score is not None:
+        check_score(library, score, losses)
     engine = engine_for(library, losses)
-    if where is None:
-        pool = (losses == losses) | (losses != losses)  # true also for NaN
-    else:
-        check_mask(library, "where", where, "losses", losses)
-        pool = where
-    dtype = compute_dtype(engine.xp, losses.dtype)
-    losses = engine.where(pool, engine.xp.astype(losses, dtype), 0.0)
+    xp, dtype = engine.xp, compute_dtype(engine.xp, losses.dtype)
+    valid = (losses == losses) | (losses != losses) if where is None else where  # true also for NaN
+    losses = engine.where(valid, xp.astype(losses, dtype), 0.0)
     wrong = out_of_range(engine, thresh, min_kept, thresh_range=_ANY)
     if wrong is not None:
-        losses = engine.where(~(pool & wrong), losses, math.nan)
-    cut: float | Array = math.inf if thresh is None else thresh
-    if is_array(cut):
-        cut = engine.xp.astype(cut, dtype)
-    rule = MiningRule(cut=cut, min_kept=min_kept)
-    mined = mine(engine, losses, pool, rule)
-    return _composite.reduce(engine, losses, weigh(engine, losses, pool, mined.cut), mined.cut, "mean")
+        losses = engine.where(~(valid & wrong), losses, math.nan)
+    scores = losses if score is None else engine.where(valid, xp.astype(score, dtype), 0.0)
+    asked = quota(_cut(engine, thresh, losses), min_kept, rule, losses.ndim)
+    ones = xp.astype(valid, dtype)
+    selection = select(engine, losses, scores, valid, asked, rule, positives, ones)
+    return reduce(engine, losses, selection, rule, "mean")
+
+
+def _cut(engine: Engine, thresh: float | Array | None, losses: Array) -> float | Array:
+    if is_array(thresh):
+        return engine.xp.astype(thresh, compute_dtype(engine.xp, losses.dtype))
+    return math.inf if thresh is None else thresh
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HardMean(ComparedWithTypes):
+    """
+    Fix the options of `hard_mean`, and call it on losses of any library.
+
+    Parameters
+    ----------
+    thresh, min_kept, rule : optional
+        As for `hard_mean`.
+
+    Examples
+    --------
+    >>> import array_api_strict as xp
+    >>> import ohemloss
+    >>> float(ohemloss.HardMean(min_kept=2)(xp.asarray([0.1, 2.0, 0.3, 4.0])))
+    3.0
+    """
+
+    thresh: float | Array | None = None
+    min_kept: MinKept = 1 / 16
+    rule: MiningRule = MiningRule()
+
+    def __call__(
+        self,
+        losses: Array,
+        /,
+        *,
+        where: Array | None = None,
+        score: Array | None = None,
+        positives: Array | None = None,
+    ) -> Array:
+        """
+        Average the hard elements.
+
+        Parameters
+        ----------
+        losses, where, score, positives : array
+            As for `hard_mean`.
+
+        Returns
+        -------
+        array
+            As `hard_mean` returns it.
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return hard_mean(losses, where=where, score=score, positives=positives, **options)

@@ -5,6 +5,8 @@ from typing import Any
 
 from . import _composite
 from ._backend import LossFunction, ValueAndGradFunction
+from ._mining import MinKept
+from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._typing import Array
 from ._validation import Call, prepare
@@ -16,10 +18,12 @@ def ohem_cross_entropy(
     /,
     *,
     thresh: float | Array | None = 0.7,
-    min_kept: int | float | Array = 1 / 16,
+    min_kept: MinKept = 1 / 16,
+    rule: MiningRule = MiningRule(),
     ignore_index: int | None = 255,
     weight: Array | Sequence[float] | None = None,
     pixel_weight: Array | None = None,
+    positives: Array | None = None,
     label_smoothing: float = 0.0,
     axis: int = 1,
     reduction: Reduction = "mean",
@@ -37,15 +41,21 @@ def ohem_cross_entropy(
     thresh : float, array or None, optional
         A pixel is hard if its loss is above ``-log(thresh)``: without weights, if the probability of its true class is
         below `thresh`. In [0, 1]. Default: 0.7. None: no pixel is hard by itself.
-    min_kept : int, float or array, optional
+    min_kept : int, float, array or callable, optional
         At least this many of the hardest valid pixels are selected, hard or not. An int is a count, a float in [0, 1] a
-        fraction of the valid pixels, rounded down; a positive fraction must be at least 2**-20. Default: 1/16.
+        fraction of the valid pixels, rounded down; a positive fraction must be at least 2**-20. A function is given the
+        `Counts` and returns either. Default: 1/16.
+    rule : MiningRule, optional
+        Which pixels compete, by what, what happens to ties, and what the sum is divided by. Default: as described here.
     ignore_index : int or None, optional
         Pixels with this label do not count. Default: 255. None: every pixel counts.
     weight : array or sequence of float, optional
         One weight per class, shape ``(c,)``, real floating. Default: 1 for each class.
     pixel_weight : array, optional
         One weight per pixel, real floating; the shape of `labels`, or one that broadcasts to it. Default: 1.
+    positives : array, optional
+        Bool, the shape of `labels`: pixels that are selected in any case and do not compete, as in hard negative
+        mining. Default: none.
     label_smoothing : float, optional
         The share of the target that is spread evenly over all classes, each with its class weight. In [0, 1].
         Default: 0.
@@ -119,12 +129,13 @@ def ohem_cross_entropy(
     options = Options(
         thresh=thresh,
         min_kept=min_kept,
+        rule=rule,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         axis=axis,
         reduction=reduction,
     )
-    call = prepare(logits, labels, weight, pixel_weight, options)
+    call = prepare(logits, labels, weight, pixel_weight, positives, options)
     return _run(call, call.backend.loss, _composite.loss)
 
 
@@ -134,10 +145,12 @@ def value_and_grad(
     /,
     *,
     thresh: float | Array | None = 0.7,
-    min_kept: int | float | Array = 1 / 16,
+    min_kept: MinKept = 1 / 16,
+    rule: MiningRule = MiningRule(),
     ignore_index: int | None = 255,
     weight: Array | Sequence[float] | None = None,
     pixel_weight: Array | None = None,
+    positives: Array | None = None,
     label_smoothing: float = 0.0,
     axis: int = 1,
     reduction: Reduction = "mean",
@@ -151,7 +164,7 @@ def value_and_grad(
     ----------
     logits, labels : array
         As for `ohem_cross_entropy`.
-    thresh, min_kept, ignore_index, weight, pixel_weight, label_smoothing, axis : optional
+    thresh, min_kept, rule, ignore_index, weight, pixel_weight, positives, label_smoothing, axis : optional
         As for `ohem_cross_entropy`.
     reduction : {"mean", "sum"}, optional
         As for `ohem_cross_entropy`; the value must be a number. Default: "mean".
@@ -197,12 +210,13 @@ def value_and_grad(
     options = Options(
         thresh=thresh,
         min_kept=min_kept,
+        rule=rule,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
         axis=axis,
         reduction=reduction,
     )
-    call = prepare(logits, labels, weight, pixel_weight, options)
+    call = prepare(logits, labels, weight, pixel_weight, positives, options)
     value, gradient = _run(call, call.backend.value_and_grad, _composite.value_and_grad)
     return value, gradient
 
@@ -210,16 +224,14 @@ def value_and_grad(
 def _run(call: Call, fast: LossFunction | ValueAndGradFunction | None, composite: Any) -> Any:
     """Run the backend's function if it knows every option that is used and wants the call, else the composite."""
     if fast is not None and _used(call) <= call.backend.supports:
-        answer = fast(
-            call.logits, call.labels, weight=call.weight, pixel_weight=call.pixel_weight, options=call.options
-        )
+        answer = fast(call.engine, call.inputs, call.options)
         if answer is not NotImplemented:
             return answer
-    return composite(call.engine, call.logits, call.labels, call.weight, call.pixel_weight, call.options)
+    return composite(call.engine, call.inputs, call.options)
 
 
 def _used(call: Call) -> set[str]:
-    arrays = {"weight": call.weight, "pixel_weight": call.pixel_weight}
+    arrays = {name: getattr(call.inputs, name) for name in ("weight", "pixel_weight", "positives")}
     return {
         *call.options.changed(),
         *(f"{name} as an array" for name in call.options.arrays()),

@@ -1,12 +1,18 @@
-"""The mining rule: which elements are hard enough to enter the loss."""
+"""The mining: which elements are hard enough to enter the loss."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Literal, TypeAlias
 
+from ._arrays import is_array
+from ._counts import Counts
 from ._dtypes import FLOATING, compute_dtype, name_of
-from ._engine import Engine
+from ._engine import Axes, Engine
 from ._typing import Array, DType
+
+MinKept: TypeAlias = int | float | Array | Callable[[Counts], int | float | Array]
 
 # Two digits of 10 bits: the products below then fit a 32-bit integer.
 _DIGIT = 2**10
@@ -14,17 +20,20 @@ SMALLEST_FRACTION = 1 / _DIGIT**2
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiningRule:
+class Quota:
     """
-    The union of the hard elements and the `min_kept` hardest elements of the pool.
+    How many elements are selected: the hard ones, united with the `min_kept` hardest of the pool.
 
-    An element is hard if its score is above `cut`. The score, the pool and the rule are separate on purpose: another
-    ranking is another score, another pool another mask, and both are made by the caller. Both fields may be 0-d arrays,
-    of the dtype of the scores and of any integer or real floating dtype.
+    An element is hard if its score is above `cut`, or with ``ties="keep"`` at it. `cut` and `min_kept` may be 0-d
+    arrays, of the dtype of the scores and of any integer or real floating dtype; `min_kept` may be a function of the
+    counts.
+    `axes` are those over which one selection is made, all of them if None.
     """
 
     cut: float | Array
-    min_kept: int | float | Array
+    min_kept: MinKept
+    ties: Literal["share", "keep", "drop"] = "share"
+    axes: Axes = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class Cut:
     value : array
         0-d, in units of the score. Elements that score above it weigh 1, those below it 0.
     tie_weight : array
-        0-d, what an element that scores exactly `value` weighs: ties at the last place share the places left.
+        0-d, what an element that scores exactly `value` weighs: ties at the last place share the places left, or all
+        of them or none are kept, as the rule says.
     count : array
         0-d integer, the number selected (the sum of the weights).
     """
@@ -57,53 +67,67 @@ class Mined:
     n_hard: Array
 
 
-def mine(engine: Engine, scores: Array, pool: Array, rule: MiningRule) -> Mined:
+def mine(engine: Engine, scores: Array, pool: Array, quota: Quota, counts: Counts) -> Mined:
     """
     Find the cut of the scores of the pool (bool, same shape).
 
     Both sides of "are enough elements hard?" are computed and `where` picks, so this traces. NaN is hard.
     """
-    xp = engine.xp
-    threshold = rule.cut
+    xp, axes = engine.xp, quota.axes
+    threshold = quota.cut
     if isinstance(threshold, float) and abs(threshold) > float(xp.finfo(scores.dtype).max):
         threshold = math.copysign(math.inf, threshold)
     ranked = engine.where(pool, scores, -float("inf"))
-    n_pool = engine.count(pool)
-    n_min = _places(engine, rule.min_kept, n_pool)
-    n_hard = engine.count(~(ranked <= threshold))
+    n_pool = engine.count(pool, axes)
+    n_min = _places(engine, quota.min_kept, n_pool, counts)
+    above_threshold = ~(ranked < threshold) if quota.ties == "keep" else ~(ranked <= threshold)
+    n_hard = engine.count(pool & above_threshold, axes)
     enough = n_hard >= n_min
-    kth = engine.kth_largest(engine, ranked, n_min, ~enough)
-    n_above = engine.count(~(ranked <= kth))
-    n_ties = engine.count(pool & (ranked == kth))
+    needed = ~enough if axes is None else xp.any(~enough)
+    rank = n_min
+    if quota.ties == "drop":  # all that is strictly above the next one
+        rank = xp.where(n_min < n_pool, n_min + 1, n_pool)
+    kth = engine.kth_largest(engine, ranked, rank, needed, axes)
+    if quota.ties == "drop":
+        kth = engine.where(n_min < n_pool, kth, -float("inf"))
+    value = engine.where(~enough, kth, threshold)
     floating = compute_dtype(xp, scores.dtype)
-    share = xp.astype(n_min - n_above, floating) / xp.astype(engine.where(n_ties > 0, n_ties, 1), floating)
-    cut = Cut(
-        value=engine.where(~enough, kth, threshold),
-        tie_weight=engine.where(~enough, share, 0.0),
-        count=xp.where(enough, n_hard, n_min),
-    )
-    return Mined(cut, n_pool, n_min, n_hard)
+    if quota.ties == "share":
+        n_above = engine.count(~(ranked <= kth), axes)
+        n_ties = engine.count(pool & (ranked == kth), axes)
+        share = xp.astype(n_min - n_above, floating) / xp.astype(engine.where(n_ties > 0, n_ties, 1), floating)
+        tie_weight = engine.where(~enough, share, 0.0)
+        count = xp.where(enough, n_hard, n_min)
+    else:
+        always = n_min == n_min
+        tie_weight = xp.astype(always if quota.ties == "keep" else ~always, floating)
+        at_least = ~(ranked < value) if quota.ties == "keep" else ~(ranked <= value)
+        count = engine.count(pool & at_least, axes)
+    return Mined(Cut(value, tie_weight, count), n_pool, n_min, n_hard)
 
 
-def weigh(engine: Engine, scores: Array, pool: Array, cut: Cut) -> Array:
-    """Recompute from the cut what each element weighs: 1, the share of a tie, or 0."""
+def weigh(engine: Engine, scores: Array, pool: Array, cut: Cut, positives: Array | None = None) -> Array:
+    """Recompute from the cut what each element weighs: 1, the weight of a tie, or 0; positives, not of the pool, 1."""
     xp = engine.xp
     above = pool & ~(scores <= cut.value)
+    if positives is not None:
+        above = above | positives
     tied = pool & (scores == cut.value)
     return xp.where(tied, cut.tie_weight, xp.astype(above, compute_dtype(xp, scores.dtype)))
 
 
-def _places(engine: Engine, min_kept: int | float | Array, n_pool: Array) -> Array:
-    """Turn `min_kept` into a number of elements, never more than the pool has."""
+def _places(engine: Engine, min_kept: MinKept, n_pool: Array, counts: Counts) -> Array:
+    """Turn `min_kept` into a number of elements, never more than the pool has, and never less than none."""
     xp = engine.xp
-    if isinstance(min_kept, float):
-        return _floor_of_product(n_pool, Fraction(min_kept).limit_denominator(_DIGIT**2))
-    if isinstance(min_kept, int):
-        kept = min(min_kept, xp.iinfo(n_pool.dtype).max)  # a larger one cannot even be compared
-    elif name_of(xp, min_kept.dtype) in FLOATING:
-        kept = _floor_of_float_product(engine, n_pool, min_kept)
+    asked: Any = min_kept(counts) if callable(min_kept) and not is_array(min_kept) else min_kept
+    if isinstance(asked, float):
+        return floor_of_product(n_pool, asked)
+    if isinstance(asked, int):
+        kept = max(0, min(asked, xp.iinfo(n_pool.dtype).max))  # a larger one cannot even be compared
+    elif name_of(xp, asked.dtype) in FLOATING:
+        kept = _floor_of_float_product(engine, n_pool, asked)
     else:
-        kept = _signed_count(engine, min_kept, n_pool.dtype)
+        kept = _signed_count(engine, asked, n_pool.dtype)
     return engine.where(n_pool < kept, n_pool, kept)
 
 
@@ -132,13 +156,14 @@ def _floor_of_float_product(engine: Engine, n: Array, fraction: Array) -> Array:
     return xp.astype(xp.where(xp.abs(product - nearest) <= rounding, nearest, xp.floor(product)), n.dtype)
 
 
-def _floor_of_product(n: Array, fraction: Fraction) -> Array:
+def floor_of_product(n: Array, fraction: float) -> Array:
     """
     Compute ``floor(n * fraction)`` exactly, in 32-bit integers if that is what the library has.
 
     A float product would depend on the library: 0.7 * 10 is 7 in float64 and 6.9999998 in float32.
     """
-    a, b = fraction.numerator, fraction.denominator
+    ratio = Fraction(fraction).limit_denominator(_DIGIT**2)
+    a, b = ratio.numerator, ratio.denominator
     whole, rest = n // b, n % b
     high, low = rest // _DIGIT, rest % _DIGIT
     upper = high * a

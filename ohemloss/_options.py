@@ -7,7 +7,9 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, get_args
 
 from ._arrays import is_array
-from ._mining import SMALLEST_FRACTION
+from ._compared import ComparedWithTypes
+from ._mining import SMALLEST_FRACTION, MinKept
+from ._mining_rule import MiningRule
 from ._typing import Array
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -16,35 +18,13 @@ Reduction: TypeAlias = Literal["mean", "sum", "none"]
 MAY_BE_ARRAYS = ("thresh", "min_kept")
 
 
-class ComparedWithTypes:
-    """
-    Compare and hash a frozen dataclass by the values of its fields and by their types.
-
-    The count 1 equals the fraction 1.0 and has its hash: a cache that took one for the other would return another loss.
-    An array is compared by identity.
-    """
-
-    def _identity(self) -> tuple[object, ...]:
-        values = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
-        return tuple((type(value), id(value) if is_array(value) else value) for value in values)
-
-    def __eq__(self, other: object) -> bool:
-        """Compare with options of the same class."""
-        if not isinstance(other, ComparedWithTypes) or type(other) is not type(self):
-            return False
-        return other._identity() == self._identity()
-
-    def __hash__(self) -> int:
-        """Hash what is compared."""
-        return hash(self._identity())
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Options(ComparedWithTypes):
     """What `ohem_cross_entropy` takes besides arrays. See there."""
 
     thresh: float | Array | None = 0.7
-    min_kept: int | float | Array = 1 / 16
+    min_kept: MinKept = 1 / 16
+    rule: MiningRule = MiningRule()
     ignore_index: int | None = 255
     label_smoothing: float = 0.0
     axis: int = 1
@@ -64,10 +44,13 @@ class Options(ComparedWithTypes):
         if self.reduction not in get_args(Reduction):
             msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
             raise ValueError(msg)
+        check_rule(self.rule, self.reduction)
 
     def changed(self) -> AbstractSet[str]:
         """Name the options that are not at their default."""
-        return {field.name for field in fields(self) if differs(getattr(self, field.name), field.default)}
+        # The defaults by name from the class: a tracing compiler cannot take one that is an object out of a field.
+        names = [field.name for field in fields(self)]
+        return {name for name in names if differs(getattr(self, name), getattr(Options, name))}
 
     def arrays(self) -> dict[str, Array]:
         """Give the options that came as arrays, which may be traced."""
@@ -98,12 +81,27 @@ def check_thresh(thresh: float | Array | None, low: float, high: float) -> float
     return thresh if is_array(thresh) else check_real("thresh", thresh, low, high, or_none="None for no threshold")
 
 
-def check_min_kept(min_kept: int | float | Array) -> int | float | Array:
-    """Return a count as an int, a fraction as a float, an array as it is; refuse anything else."""
-    if is_array(min_kept):
+def check_rule(rule: MiningRule, reduction: str = "mean") -> None:
+    """Refuse what is no rule, or one that does not go with the reduction."""
+    if not isinstance(rule, MiningRule):
+        msg = f"`rule` must be an `ohemloss.MiningRule`: got {rule!r}."
+        raise TypeError(msg)
+    if reduction != "mean" and (rule.normaliser != "selected" or rule.per_image == "mean"):
+        msg = (
+            f"`reduction` must be 'mean' for a rule with a normaliser or a mean per image, which divide: "
+            f"got {reduction!r} and {rule!r}."
+        )
+        raise ValueError(msg)
+
+
+def check_min_kept(min_kept: MinKept) -> MinKept:
+    """Return a count as an int, a fraction as a float, an array or a function as it is; refuse anything else."""
+    if is_array(min_kept) or callable(min_kept):
         return min_kept
     if not _is_number(min_kept):
-        msg = f"`min_kept` must be an int (a count) or a float (a fraction): got {min_kept!r}."
+        msg = (
+            f"`min_kept` must be an int (a count), a float (a fraction), or a function of the counts: got {min_kept!r}."
+        )
         raise TypeError(msg)
     if isinstance(min_kept, Integral):
         if min_kept < 0:

@@ -20,22 +20,35 @@ def shift(engine: Engine, logits: Array, targets: Targets, options: Options) -> 
     return logits - xp.max(logits, axis=axis, keepdims=True)
 
 
+def label_nll(engine: Engine, shifted: Array, sums: Array, targets: Targets, options: Options) -> Array:
+    """
+    Compute minus the logarithm of the probability of the label.
+
+    `sums` are those of the exponentials of the shifted logits, with the class axis kept.
+    """
+    log_sums = engine.xp.squeeze(engine.xp.log(sums), axis=options.axis)
+    return log_sums - engine.sum(engine.where(targets.is_label, shifted, 0.0), options.axis)
+
+
 def pixel_losses(
-    engine: Engine, shifted: Array, sums: Array, targets: Targets, weight: Array | None, options: Options
+    engine: Engine,
+    nll: Array,
+    shifted: Array,
+    sums: Array,
+    targets: Targets,
+    weight: Array | None,
+    options: Options,
 ) -> Array:
     """
     Compute ``w[y] * u * nll`` of each pixel, or with label smoothing its mix with the mean over the classes.
 
-    `sums` are those of the exponentials of the shifted logits, with the class axis kept. A loss is 0 where the pixel is
-    ignored and NaN where its label is out of range.
+    A loss is 0 where the pixel is ignored and NaN where its label is out of range.
     """
-    xp, axis = engine.xp, options.axis
-    log_sums, label_scales = xp.log(sums), targets.label_scales
-    nll = xp.squeeze(log_sums, axis=axis) - engine.sum(engine.where(targets.is_label, shifted, 0.0), axis)
+    xp, axis, label_scales = engine.xp, options.axis, targets.label_scales
     # Here and below the factor that is infinite goes, then the product is taken: 0 * inf would be NaN, and a warning.
     losses = label_scales * engine.where(label_scales != 0, nll, 0.0)
     if options.label_smoothing:
-        all_nll = log_sums - shifted
+        all_nll = xp.log(sums) - shifted
         if weight is not None:
             class_weight = along_axis(xp, weight, axis, shifted.ndim)
             all_nll = class_weight * engine.where(class_weight != 0, all_nll, 0.0)
@@ -73,7 +86,11 @@ def logits_gradient(
     label_factor = factor(1 - smoothing, targets.label_scales)
     label_part = engine.where(targets.is_label, label_factor, 0.0)
     if not smoothing:
-        return (exps / sums) * label_factor - label_part
+        gradient = (exps / sums) * label_factor - label_part
+        if options.rule.rank_by == "prob":  # where a pixel of weight 0 keeps logits that may be NaN
+            live = selected & (targets.label_scales != 0)
+            gradient = engine.where(xp.expand_dims(live, axis=axis), gradient, 0.0)
+        return gradient
     n_classes = exps.shape[axis]
     smooth_factor = factor(smoothing / n_classes, targets.scales)
     class_weight = 1.0 if weight is None else along_axis(xp, weight, axis, exps.ndim)

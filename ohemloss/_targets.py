@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ._dtypes import compute_dtype
 from ._engine import Engine
+from ._inputs import Inputs
 from ._labels import read_labels
 from ._options import Options
 from ._rule import out_of_range
@@ -22,23 +23,28 @@ class Targets:
         Bool: the label is not `ignore_index`.
     counts : array
         Bool: the pixel may enter the value, so its logits are looked at.
+    wrong : array
+        Bool: the label is out of range, or an option is.
     scales, label_scales : array
-        The pixel weight u, and u times the class weight of the label. NaN where the label is out of range.
+        The pixel weight u, and u times the class weight of the label. NaN where wrong.
+    class_scales : array
+        The class weight of the label, 0 where ignored.
     is_label : array
         Like the logits, bool: the class is the label.
     """
 
     valid: Array
     counts: Array
+    wrong: Array
     scales: Array
     label_scales: Array
+    class_scales: Array
     is_label: Array
 
 
-def read_targets(
-    engine: Engine, logits: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, options: Options
-) -> Targets:
+def read_targets(engine: Engine, inputs: Inputs, options: Options) -> Targets:
     """Read the labels and the weights; of the logits only the shape and the dtype are used."""
+    logits, labels, weight, pixel_weight = inputs.logits, inputs.labels, inputs.weight, inputs.pixel_weight
     xp, axis, dtype = engine.xp, options.axis, compute_dtype(engine.xp, logits.dtype)
     n_classes = logits.shape[axis]
     read = read_labels(engine, labels, n_classes, options.ignore_index)
@@ -53,12 +59,25 @@ def read_targets(
     if pixel_weight is not None:
         scales = scales * engine.where(read.valid, xp.astype(pixel_weight, dtype), 0.0)
     label_scales = all_scales = scales
+    class_scales = xp.astype(read.valid, dtype)
     if weight is not None:
         class_weight = along_axis(xp, weight, axis, logits.ndim)
-        label_scales = scales * engine.sum(engine.where(is_label, class_weight, 0.0), axis)
+        class_scales = engine.where(read.valid, engine.sum(engine.where(is_label, class_weight, 0.0), axis), 0.0)
+        label_scales = scales * class_scales
         all_scales = scales * engine.sum(xp.abs(weight), 0)
-    counts = read.valid & ((all_scales if options.label_smoothing else label_scales) != 0)
-    return Targets(valid=read.valid, counts=counts, scales=scales, label_scales=label_scales, is_label=is_label)
+    if options.rule.rank_by == "prob":
+        counts = read.valid  # a pixel of weight 0 competes, and its logits say how
+    else:
+        counts = read.valid & ((all_scales if options.label_smoothing else label_scales) != 0)
+    return Targets(
+        valid=read.valid,
+        counts=counts,
+        wrong=wrong,
+        scales=scales,
+        label_scales=label_scales,
+        class_scales=class_scales,
+        is_label=is_label,
+    )
 
 
 def along_axis(xp: Namespace, values: Array, axis: int, ndim: int) -> Array:

@@ -7,7 +7,9 @@ from typing import Any
 from ._backend import Backend
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype, name_of
 from ._engine import Engine
+from ._inputs import Inputs
 from ._labels import Classes, read_labels
+from ._mining_rule import MiningRule
 from ._options import Options, check_min_kept, check_real, check_weight
 from ._registry import Library, library_of
 from ._typing import Array, Namespace
@@ -22,15 +24,17 @@ class Call:
 
     engine: Engine
     backend: Backend
-    logits: Array
-    labels: Array
-    weight: Array | None
-    pixel_weight: Array | None
+    inputs: Inputs
     options: Options
 
 
 def prepare(
-    logits: Array, labels: Array, weight: Array | Sequence[float] | None, pixel_weight: Array | None, options: Options
+    logits: Array,
+    labels: Array,
+    weight: Array | Sequence[float] | None,
+    pixel_weight: Array | None,
+    positives: Array | None,
+    options: Options,
 ) -> Call:
     """Validate the arguments of the loss; an error names the argument, the rule, what came, and what to do."""
     library = find_library("logits", logits)
@@ -50,8 +54,11 @@ def prepare(
     if pixel_weight is not None:
         beside.check("pixel_weight", pixel_weight)
         check_dtype(library, "pixel_weight", pixel_weight, FLOATING, "a real floating")
-        _check_broadcast(pixel_weight, labels)
+        check_broadcast(pixel_weight, labels)
     check_option_arrays(library, options.arrays(), "logits", logits)
+    if positives is not None:
+        check_mask(library, "positives", positives, "labels", labels)
+    check_rule_for(options.rule, "labels", labels, positives)
     visible = library.backend.host_view(labels)
     if visible is not None:
         on_host = engine_for(find_library("labels", visible), visible)
@@ -59,10 +66,7 @@ def prepare(
     return Call(
         engine=engine,
         backend=library.backend,
-        logits=logits,
-        labels=labels,
-        weight=weight,
-        pixel_weight=pixel_weight,
+        inputs=Inputs(logits=logits, labels=labels, weight=weight, pixel_weight=pixel_weight, positives=positives),
         options=options,
     )
 
@@ -132,21 +136,47 @@ def check_option_arrays(
             msg = f"`{name}` must be a number or a 0-d array: got {name}.shape={_shape(value)}."
             raise ValueError(msg)
         visible = library.backend.host_view(value)
-        number = None if visible is None else _look(visible, float)
+        number = None if visible is None else look(visible, float)
         if number is not None and name_of(library.xp, value.dtype) in INTEGER:
             check_min_kept(int(number))
         elif number is not None:
             check_real(name, number, *(thresh_range if name == "thresh" else (0, 1)))
 
 
+def check_score(library: Library, score: Array, losses: Array) -> None:
+    """Refuse a score that is no floating array of the shape of the losses beside them."""
+    _Beside("losses", losses, library).check("score", score)
+    check_dtype(library, "score", score, FLOATING, "a real floating")
+    _check_same_shape("score", score, "losses", losses)
+
+
+def check_rule_for(rule: MiningRule, name: str, elements: Array, positives: Array | None) -> None:
+    """Refuse a rule that asks for what the arrays do not say."""
+    if rule.per_image and elements.ndim == 0:
+        msg = f"`{name}` must have an axis of images for a rule per image: got {name}.shape=() and {rule!r}."
+        raise ValueError(msg)
+    if rule.normaliser == "positives" and positives is None:
+        msg = f"`positives` must be given for a rule that divides by their number: got None and {rule!r}."
+        raise ValueError(msg)
+
+
+def check_beside(library: Library, name: str, array: Array, other_name: str, other: Array) -> None:
+    """Refuse an array of another library or on another device than another argument."""
+    _Beside(other_name, other, library).check(name, array)
+
+
 def check_mask(library: Library, name: str, mask: Array, other_name: str, other: Array) -> None:
     """Refuse what is not a bool array of the shape, library and device of another one."""
     _Beside(other_name, other, library).check(name, mask)
     check_dtype(library, name, mask, BOOLEAN, "a boolean")
-    if mask.ndim != other.ndim or not all(map(_agree, mask.shape, other.shape)):
+    _check_same_shape(name, mask, other_name, other)
+
+
+def _check_same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
+    if array.ndim != other.ndim or not all(map(_agree, array.shape, other.shape)):
         msg = (
             f"`{name}` must have the shape of `{other_name}`: "
-            f"got {name}.shape={_shape(mask)}, {other_name}.shape={_shape(other)}."
+            f"got {name}.shape={_shape(array)}, {other_name}.shape={_shape(other)}."
         )
         raise ValueError(msg)
 
@@ -210,7 +240,8 @@ def _class_weight(
     return engine.xp.astype(array, dtype)
 
 
-def _check_broadcast(pixel_weight: Array, labels: Array) -> None:
+def check_broadcast(pixel_weight: Array, labels: Array) -> None:
+    """Refuse pixel weights that do not broadcast to the labels."""
     got, wanted = _shape(pixel_weight), _shape(labels)
     trailing = wanted[len(wanted) - len(got) :]
     if len(got) > len(wanted) or not all(n == 1 or _agree(n, m) for n, m in zip(got, trailing, strict=True)):
@@ -223,7 +254,7 @@ def _check_broadcast(pixel_weight: Array, labels: Array) -> None:
 
 def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_index: int | None) -> None:
     read = read_labels(engine, labels, n_classes, ignore_index)
-    if not _look(engine.xp.any(read.wrong), bool):
+    if not look(engine.xp.any(read.wrong), bool):
         return
     ignore = "" if ignore_index is None else f", or equal ignore_index={ignore_index}"
     msg = (
@@ -234,7 +265,7 @@ def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_in
     raise ValueError(msg)
 
 
-def _look(array: Array, kind: Callable[[Array], Any]) -> Any:
+def look(array: Array, kind: Callable[[Array], Any]) -> Any:
     """Give the value of a 0-d array as a Python number; None if its library says that it is traced after all."""
     try:
         return kind(array)

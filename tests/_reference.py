@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,13 @@ class Reference:
     weights: np.ndarray
     cut: float
     tie_weight: float
-    count: int
+    count: float
     n_valid: int
     n_min: int
     n_hard: int
     value: float | np.ndarray
     normaliser: float
+    coefficients: np.ndarray  # the derivative of the value with respect to each loss
 
 
 def pixel_loss(x, y, *, ignore_index: int | None = 255, weight=None, u=1.0, label_smoothing=0.0):
@@ -72,6 +74,75 @@ def select(losses, valid, *, cut, min_kept):
     return weights, last, share, n_min, n_min, n_hard
 
 
+@dataclass
+class Counted:
+    """The counts of `ohemloss.Counts`, as plain numbers."""
+
+    all: int
+    valid: int
+    images: int
+    positives: int
+    selected: float = 0
+    nonzero: float = 0
+    selected_weight: float = 0
+    valid_weight: float = 0
+
+    def where(self, condition, a, b):
+        return a if condition else b
+
+    def floor(self, fraction, count):
+        return math.floor(Fraction(fraction).limit_denominator(2**20) * count)
+
+
+def by_rule(losses, scores, valid, class_weights, shape, *, cut, min_kept, rule, positives):
+    """Weigh each element by any rule, and say what the value is a sum of: weight, divisor of its image or of all."""
+    n, n_images = len(losses), shape[0] if shape else 1
+    images = np.repeat(np.arange(n_images), n // n_images if n_images else 0)
+    positives = [bool(p) and v for p, v in zip(positives, valid, strict=True)]
+    groups = [[i for i in range(n) if images[i] == image] for image in range(n_images)]
+    weights = [0.0] * n
+    for group in groups if rule.per_image else [list(range(n))]:
+        kept = [i for i in group if positives[i]]
+        pool = [i for i in group if (valid[i] or rule.pool == "all") and not positives[i]]
+        rank = {i: math.inf if math.isnan(scores[i]) else scores[i] for i in pool}
+        counted = Counted(len(group), sum(valid[i] for i in group), 1 if rule.per_image else n_images, len(kept))
+        k: Any = min_kept(counted) if callable(min_kept) else min_kept
+        k = counted.floor(k, len(pool)) if isinstance(k, float) else max(0, min(k, len(pool)))
+        hard = [i for i in pool if rank[i] > cut or (rule.ties == "keep" and rank[i] == cut)]
+        down = sorted(rank.values(), reverse=True)
+        chosen: dict[int, Any] = {}
+        if len(hard) >= k:
+            chosen = dict.fromkeys(hard, 1.0)
+        elif rule.ties == "keep":
+            chosen = {i: 1.0 for i in pool if rank[i] >= down[k - 1]}
+        elif rule.ties == "drop":
+            chosen = {i: 1.0 for i in pool if k >= len(pool) or rank[i] > down[k]}
+        else:
+            above = [i for i in pool if rank[i] > down[k - 1]]
+            tied = [i for i in pool if rank[i] == down[k - 1]]
+            chosen = dict.fromkeys(above, 1.0) | dict.fromkeys(tied, (k - len(above)) / max(len(tied), 1))
+        for i, weight in (chosen | dict.fromkeys(kept, 1.0)).items():
+            weights[i] = weight
+    divisors = [0.0] * n
+    for group in groups if rule.per_image == "mean" else [list(range(n))]:
+        counted = Counted(
+            len(group),
+            sum(valid[i] for i in group),
+            1 if rule.per_image == "mean" else n_images,
+            sum(positives[i] for i in group),
+            sum(weights[i] for i in group),
+            sum(weights[i] for i in group if losses[i] != 0),
+            sum(weights[i] * class_weights[i] for i in group),
+            sum(class_weights[i] for i in group),
+        )
+        named: Any = rule.normaliser
+        divisor: Any = named(counted) if callable(named) else getattr(counted, named)
+        divisor = (divisor or 1.0) * (n_images if rule.per_image == "mean" else 1)
+        for i in group:
+            divisors[i] = divisor
+    return weights, divisors
+
+
 def reference(
     logits,
     labels,
@@ -84,6 +155,8 @@ def reference(
     label_smoothing=0.0,
     axis=1,
     reduction="mean",
+    rule=None,
+    positives=None,
 ):
     """Compute `ohem_cross_entropy` and every step of it."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
@@ -105,10 +178,31 @@ def reference(
     ]
     valid = [y != ignore_index for y in flat]
     cut = -math.log(thresh) if thresh else math.inf
-    weights, cut_value, share, count, n_min, n_hard = select(losses, valid, cut=cut, min_kept=min_kept)
+    if rule is None:
+        weights, cut_value, share, count, n_min, n_hard = select(losses, valid, cut=cut, min_kept=min_kept)
+        divisors = [float(max(count, 1))] * len(losses)
+    else:
+        w = np.ones(rows.shape[1]) if weight is None else np.asarray(weight, np.float64)
+        class_weights = [float(w[y]) if v and 0 <= y < len(w) else 0.0 for y, v in zip(flat, valid, strict=True)]
+        scores = losses
+        if rule.rank_by == "prob":
+            scores = [
+                pixel_loss([float(v) for v in x], y, ignore_index=ignore_index) for x, y in zip(rows, flat, strict=True)
+            ]
+        always = [False] * len(losses) if positives is None else [bool(p) for p in np.ravel(positives)]
+        weights, divisors = by_rule(
+            losses, scores, valid, class_weights, labels.shape, cut=cut, min_kept=min_kept, rule=rule, positives=always
+        )
+        cut_value = share = math.nan
+        count, n_min, n_hard = sum(weights), -1, -1
+    if reduction != "mean":
+        divisors = [1.0] * len(losses)
     mined = [w * loss if w else 0.0 for w, loss in zip(weights, losses, strict=True)]
-    normaliser = max(count, 1) if reduction == "mean" else 1
-    value = np.reshape(mined, labels.shape) if reduction == "none" else _sum(mined) / normaliser
+    normaliser = min(divisors, default=1.0)
+    if reduction == "none":
+        value = np.reshape(mined, labels.shape)
+    else:
+        value = _sum([m / d for m, d in zip(mined, divisors, strict=True)])
     return Reference(
         pixel_loss=np.reshape(losses, labels.shape),
         valid=np.reshape(valid, labels.shape),
@@ -121,6 +215,7 @@ def reference(
         n_hard=n_hard,
         value=value,
         normaliser=normaliser,
+        coefficients=np.reshape([w / d for w, d in zip(weights, divisors, strict=True)], labels.shape),
     )
 
 
@@ -129,7 +224,7 @@ def gradient(logits, labels, *, step=1e-5, **options):
     logits = np.asarray(logits, dtype=np.float64)
     axis = 0 if logits.ndim == 1 else options.get("axis", 1)
     base = reference(logits, labels, **options)
-    coefficient = base.weights / base.normaliser
+    coefficient = base.coefficients
     per_pixel = {k: v for k, v in options.items() if k in ("ignore_index", "weight", "label_smoothing")}
     u = np.broadcast_to(options.get("pixel_weight", 1.0), np.shape(labels))
     rows = np.moveaxis(logits, axis, -1)

@@ -26,6 +26,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "only_library(*ids): run the test on these libraries alone")
     config.addinivalue_line("markers", "skip_library(*ids, reason): do not run the test on these libraries")
     config.addinivalue_line("markers", "xfail_library(*ids, reason): the test must fail on these libraries")
     requested = requested_packages()
@@ -40,7 +41,9 @@ def pytest_generate_tests(metafunc):
     requested = requested_packages()
     names = metafunc.fixturenames
     for name, libraries in {"library": LIBRARIES, "any_library": [*LIBRARIES, CUBED]}.items():
+        only = metafunc.definition.get_closest_marker("only_library")
         chosen = [library for library in libraries if not requested or library.package in requested]
+        chosen = [library for library in chosen if only is None or library.id in only.args]
         if name in names and "float_dtype" in names:
             pairs = [(library, dtype) for library in chosen for dtype in library.floats]
             ids = [f"{library.id}-{dtype}" for library, dtype in pairs]

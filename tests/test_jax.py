@@ -422,4 +422,10 @@ def test_supports_every_option():
     from ohemloss_jax import backend
     from tests.test_criterion import OPTIONS as names
 
-    assert backend.supports == {*names, "pixel_weight", *(f"{name} as an array" for name in MAY_BE_ARRAYS)}
+    assert backend.supports == {
+        *names,
+        "rule",
+        "pixel_weight",
+        "positives",
+        *(f"{name} as an array" for name in MAY_BE_ARRAYS),
+    }

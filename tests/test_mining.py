@@ -8,20 +8,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ohemloss._mining import MiningRule, _floor_of_product, mine, weigh
+from ohemloss._counts import Counts
+from ohemloss._mining import Quota, floor_of_product, mine, weigh
 from ohemloss._validation import engine_for, find_library
 from tests._reference import select
 
 
-def run(library, scores, pool, rule):
+def run(library, scores, pool, quota):
     x, mask = library.asarray(scores, "float32"), library.asarray(np.asarray(pool, bool))
     engine = engine_for(find_library("scores", x), x)
-    mined = mine(engine, x, mask, rule)
+    counts = Counts(
+        all=len(scores), valid=engine.count(mask), images=1, positives=engine.count(mask) * 0, _engine=engine
+    )
+    mined = mine(engine, x, mask, quota, counts)
     return mined, weigh(engine, x, mask, mined.cut)
 
 
 def check(library, scores, pool, *, cut, min_kept):
-    mined, weights = run(library, scores, pool, MiningRule(cut=cut, min_kept=min_kept))
+    mined, weights = run(library, scores, pool, Quota(cut=cut, min_kept=min_kept))
     scores = np.asarray(scores, np.float32)
     expected, value, share, count, n_min, n_hard = select(
         [float(v) for v in scores], pool, cut=float(np.float32(cut)), min_kept=min_kept
@@ -87,14 +91,14 @@ class TestFloorOfProduct:
         ("fraction", "n", "expected"), [(0.7, 10, 7), (0.29, 100, 29), (1 / 3, 3, 1), (1 / 16, 31, 1)]
     )
     def test_what_a_person_expects(self, fraction, n, expected):
-        assert _floor_of_product(n, Fraction(fraction).limit_denominator(2**20)) == expected
+        assert floor_of_product(n, fraction) == expected
 
     @given(n=st.integers(0, 2**31 - 1), fraction=st.floats(0, 1))
     @example(n=2**31 - 1, fraction=1 - 2**-20)
     @example(n=2**31 - 1, fraction=2**-20)
     def test_exact_and_within_32_bits(self, n, fraction):
-        fraction = Fraction(fraction).limit_denominator(2**20)
-        assert int(_floor_of_product(_Int32(n), fraction)) == math.floor(n * fraction)
+        ratio = Fraction(fraction).limit_denominator(2**20)
+        assert int(floor_of_product(_Int32(n), fraction)) == math.floor(n * ratio)
 
 
 class _Int32(int):

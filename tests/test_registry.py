@@ -123,8 +123,8 @@ class TestRegister:
 
     def test_whole_functions(self):
         backend = serve(
-            loss=lambda logits, labels, **_: "loss",
-            value_and_grad=lambda logits, labels, **_: ("value", "gradient"),
+            loss=lambda engine, inputs, options: "loss",
+            value_and_grad=lambda engine, inputs, options: ("value", "gradient"),
         )
         assert ohemloss.ohem_cross_entropy(LOGITS, LABELS) == "loss"
         assert ohemloss.value_and_grad(LOGITS, LABELS) == ("value", "gradient")
@@ -153,6 +153,8 @@ class TestRegister:
             {"ignore_index": None},
             {"weight": (1.0, 1.0)},
             {"pixel_weight": xp.ones(2)},
+            {"positives": xp.asarray([True, False])},
+            {"rule": ohemloss.MiningRule(ties="keep")},
             {"label_smoothing": 0.1},
             {"axis": 0},
             {"reduction": "sum"},
@@ -163,8 +165,10 @@ class TestRegister:
         """It goes to the composite; it never silently does nothing. Once the backend knows it, it is passed on."""
         seen = {}
 
-        def loss(logits, labels, *, weight, pixel_weight, options):
-            seen.update(weight=weight, pixel_weight=pixel_weight, **dataclasses.asdict(options))
+        def loss(engine, inputs, options):
+            assert engine.xp is xp
+            for part in (inputs, options):
+                seen.update({field.name: getattr(part, field.name) for field in dataclasses.fields(part)})
             return "loss"
 
         (name,) = option
@@ -180,9 +184,9 @@ class TestRegister:
         """Replaced steps serve the loss, its gradient, `explain` and `hard_mean`."""
         calls = []
 
-        def kth_largest(engine, scores, k, needed):
+        def kth_largest(engine, scores, k, needed, axes=None):
             calls.append("kth")
-            return _engine.kth_largest(engine, scores, k, needed)
+            return _engine.kth_largest(engine, scores, k, needed, axes)
 
         def total(engine, x):
             calls.append("total")
@@ -235,7 +239,7 @@ class TestContract:
     @pytest.mark.parametrize("name", ["cupy", "jax", "numpy", "torch"])
     def test_supported_options_exist(self, name):
         pytest.importorskip(name)
-        known = {field.name for field in dataclasses.fields(Options)} | {"weight", "pixel_weight"}
+        known = {field.name for field in dataclasses.fields(Options)} | {"weight", "pixel_weight", "positives"}
         known |= {f"{name} as an array" for name in MAY_BE_ARRAYS}
         backend = _registry._load(name)
         assert backend is not None

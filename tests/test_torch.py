@@ -89,7 +89,7 @@ class TestBackward:
         assert len(own) == len(kept) - 3
         sizes = sorted((t.untyped_storage().nbytes() for t in own), reverse=True)
         assert sizes[0] == 4 * labels.size  # one float a pixel
-        assert sum(sizes[1:]) <= 4 + 4 + 8 + 4 * logits.shape[1]  # the cut, and the class weights
+        assert sum(sizes[1:]) <= 4 + 4 + 8 + 4 + 4 * logits.shape[1]  # cut, divisor, and the class weights
 
     def test_each_pixel(self, device):
         logits, labels = make("3% hard")
@@ -752,4 +752,10 @@ def test_supports_every_option():
     from ohemloss_torch import backend
     from tests.test_criterion import OPTIONS as names
 
-    assert backend.supports == {*names, "pixel_weight", *(f"{name} as an array" for name in MAY_BE_ARRAYS)}
+    assert backend.supports == {
+        *names,
+        "rule",
+        "pixel_weight",
+        "positives",
+        *(f"{name} as an array" for name in MAY_BE_ARRAYS),
+    }

@@ -239,9 +239,13 @@ class TestOptions:
             (
                 {"min_kept": None},
                 TypeError,
-                "`min_kept` must be an int (a count) or a float (a fraction): got None.",
+                "`min_kept` must be an int (a count), a float (a fraction), or a function of the counts: got None.",
             ),
-            ({"min_kept": True}, TypeError, "`min_kept` must be an int (a count) or a float (a fraction): got True."),
+            (
+                {"min_kept": True},
+                TypeError,
+                "`min_kept` must be an int (a count), a float (a fraction), or a function of the counts: got True.",
+            ),
             ({"ignore_index": 2.0}, TypeError, "`ignore_index` must be an int, or None to ignore no label: got 2.0."),
             (
                 {"ignore_index": False},

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ohemloss import Cut, Trace
+from ohemloss._inputs import Inputs
 
 
 def device(array: jax.Array) -> Any:
@@ -28,5 +29,5 @@ def host_view(array: jax.Array) -> np.ndarray | None:
 
 def register_pytrees() -> None:
     """Let `Trace` and `Cut` pass through jit, vmap and the like."""
-    for cls in (Cut, Trace):
+    for cls in (Cut, Inputs, Trace):
         jax.tree_util.register_dataclass(cls, data_fields=[f.name for f in fields(cls)], meta_fields=[])

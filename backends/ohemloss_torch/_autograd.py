@@ -1,6 +1,7 @@
 """The loss in plain eager autograd: little is kept for the backward, which is the closed form."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch.autograd import forward_ad
 
 from ohemloss import Cut, _composite
 from ohemloss._engine import Engine
+from ohemloss._inputs import Inputs
 
 from ._library import is_plain, is_traced
 
@@ -32,42 +34,29 @@ def serves(logits: torch.Tensor, *others: torch.Tensor | None) -> bool:
     return not any(tensor.requires_grad for tensor in tensors[1:])
 
 
-def loss(
-    engine: Engine,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    weight: torch.Tensor | None,
-    pixel_weight: torch.Tensor | None,
-    options: Any,
-) -> torch.Tensor:
+def loss(engine: Engine, inputs: Inputs, options: Any) -> torch.Tensor:
     """See `ohemloss.ohem_cross_entropy`."""
-    value: torch.Tensor = _Loss.apply(logits, labels, weight, pixel_weight, engine, options)[0]
+    tensors = (getattr(inputs, name) for name in _INPUTS)
+    value: torch.Tensor = _Loss.apply(engine, options, *tensors)[0]
     return value
 
 
 class _Loss(torch.autograd.Function):
     """
-    Keep the arguments, the loss of each pixel and the cut: nothing of the size of the logits.
+    Keep the arguments, the score of each pixel, the cut and the divisor: nothing of the size of the logits.
 
     The backward is made of differentiable operations on the logits themselves, so a second derivative is right.
     """
 
     @staticmethod
-    def forward(
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        weight: torch.Tensor | None,
-        pixel_weight: torch.Tensor | None,
-        engine: Engine,
-        options: Any,
-    ) -> tuple[torch.Tensor, ...]:
-        steps = _composite.run_steps(engine, logits, labels, weight, pixel_weight, options)
-        cut = steps.mined.cut
-        return steps.value, steps.losses, cut.value, cut.tie_weight, cut.count
+    def forward(engine: Engine, options: Any, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        steps = _composite.run_steps(engine, _inputs(tensors), options)
+        cut, divisor = steps.selection.mined.cut, steps.selection.divisor
+        return steps.value, steps.scores, divisor, cut.value, cut.tie_weight, cut.count
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-        *tensors, ctx.engine, options = inputs
+        ctx.engine, options, *tensors = inputs
         # The backward has no use for them, and a buffer may be filled again before it runs.
         ctx.options = replace(options, thresh=None, min_kept=0)
         ctx.mark_non_differentiable(*output[1:])
@@ -76,10 +65,18 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
+        others = (None,) * (len(_INPUTS) - 1)
         if cotangent is None:
-            return (None,) * 6
-        logits, labels, weight, pixel_weight, losses, *cut = ctx.saved_tensors
-        gradient = _composite.gradient_of_kept(
-            ctx.engine, logits, labels, weight, pixel_weight, ctx.options, losses, Cut(*cut), cotangent
-        )
-        return (gradient, *(None,) * 5)
+            return (None, None, None, *others)
+        saved = ctx.saved_tensors
+        inputs, (scores, divisor, *cut) = _inputs(saved[: len(_INPUTS)]), saved[len(_INPUTS) :]
+        gradient = _composite.gradient_of_kept(ctx.engine, inputs, ctx.options, scores, Cut(*cut), divisor, cotangent)
+        return (None, None, gradient, *others)
+
+
+# In the order in which the node takes and keeps them.
+_INPUTS = tuple(field.name for field in fields(Inputs))
+
+
+def _inputs(tensors: Sequence[torch.Tensor | None]) -> Inputs:
+    return Inputs(**dict(zip(_INPUTS, tensors, strict=True)))

@@ -28,13 +28,19 @@ def host_view(tensor: torch.Tensor) -> torch.Tensor | None:
     return tensor.detach() if is_plain(tensor) and tensor.device.type == "cpu" else None
 
 
-def kth_largest(engine: Any, scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor) -> torch.Tensor:
+def kth_largest(
+    engine: Any,
+    scores: torch.Tensor,
+    k: torch.Tensor,
+    needed: torch.Tensor,
+    axes: tuple[int, ...] | None = None,
+) -> torch.Tensor:
     """Search by counting; where the host may look, only if it is needed."""
     # The selection is a constant of differentiation: without this, autograd would keep every step of the search.
     scores = scores.detach()
     if host_view(needed) is not None and not bool(needed):
-        return scores.new_zeros(())
-    found: torch.Tensor = _kth.kth_largest(engine, scores, k, needed)
+        return scores.new_zeros(k.shape)
+    found: torch.Tensor = _kth.kth_largest(engine, scores, k, needed, axes)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 import ohemloss
+from ohemloss._mining import MinKept
 from ohemloss._options import Reduction, differs
 
 
@@ -16,7 +17,7 @@ class OhemCELoss(torch.nn.Module):
 
     Parameters
     ----------
-    thresh, min_kept, ignore_index, weight, label_smoothing, axis, reduction : optional
+    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction : optional
         As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved; a sequence
         of numbers becomes a tensor of the default dtype. Numbers become attributes, and another number may be assigned.
         `thresh` and `min_kept` as tensors become buffers: filled in place from step to step, they change without a new
@@ -38,7 +39,8 @@ class OhemCELoss(torch.nn.Module):
         self,
         *,
         thresh: float | torch.Tensor | None = 0.7,
-        min_kept: int | float | torch.Tensor = 1 / 16,
+        min_kept: MinKept = 1 / 16,
+        rule: ohemloss.MiningRule = ohemloss.MiningRule(),
         ignore_index: int | None = 255,
         weight: torch.Tensor | Sequence[float] | None = None,
         label_smoothing: float = 0.0,
@@ -49,6 +51,7 @@ class OhemCELoss(torch.nn.Module):
         criterion = ohemloss.OhemCELoss(
             thresh=thresh,
             min_kept=min_kept,
+            rule=rule,
             ignore_index=ignore_index,
             weight=weight,
             label_smoothing=label_smoothing,
@@ -67,14 +70,19 @@ class OhemCELoss(torch.nn.Module):
 
     # No positional-only parameters: a strict `torch.export.export` of the module refuses them.
     def forward(
-        self, logits: torch.Tensor, labels: torch.Tensor, *, pixel_weight: torch.Tensor | None = None
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        pixel_weight: torch.Tensor | None = None,
+        positives: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Compute the loss.
 
         Parameters
         ----------
-        logits, labels, pixel_weight : torch.Tensor
+        logits, labels, pixel_weight, positives : torch.Tensor
             As for `ohemloss.ohem_cross_entropy`.
 
         Returns
@@ -82,7 +90,9 @@ class OhemCELoss(torch.nn.Module):
         torch.Tensor
             As `ohemloss.ohem_cross_entropy` returns it.
         """
-        loss: torch.Tensor = ohemloss.ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._options())
+        loss: torch.Tensor = ohemloss.ohem_cross_entropy(
+            logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options()
+        )
         return loss
 
     def extra_repr(self) -> str:

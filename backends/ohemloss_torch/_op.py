@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
-
 from ohemloss._engine import Engine
+from ohemloss._inputs import Inputs
 
-from . import _autograd, _namespace
-from ._library import kth_largest, total
+from . import _autograd
 
 # Every option: what is kept for the backward is the same.
 SUPPORTS = frozenset(
@@ -18,7 +16,9 @@ SUPPORTS = frozenset(
         "min_kept",
         "min_kept as an array",
         "pixel_weight",
+        "positives",
         "reduction",
+        "rule",
         "thresh",
         "thresh as an array",
         "weight",
@@ -26,17 +26,9 @@ SUPPORTS = frozenset(
 )
 
 
-def loss(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    /,
-    *,
-    weight: torch.Tensor | None,
-    pixel_weight: torch.Tensor | None,
-    options: Any,
-) -> Any:
+def loss(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
     """See `ohemloss.ohem_cross_entropy`."""
-    if not _autograd.serves(logits, labels, weight, pixel_weight, *options.arrays().values()):
+    others = (inputs.labels, inputs.weight, inputs.pixel_weight, inputs.positives, *options.arrays().values())
+    if not _autograd.serves(inputs.logits, *others):
         return NotImplemented
-    engine = Engine(xp=_namespace, device=logits.device, kth_largest=kth_largest, total=total)
-    return _autograd.loss(engine, logits, labels, weight, pixel_weight, options)
+    return _autograd.loss(engine, inputs, options)

@@ -1,0 +1,201 @@
+"""The binary loss and its closed-form gradient, against a plain formula, on every library."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from array_api_extra.testing import lazy_xp_function
+
+import ohemloss
+from ohemloss import MiningRule, OhemBCELoss, ohem_binary_cross_entropy
+from tests._cases import REGIMES, gradient_tolerance, round_to, tolerance
+from tests._reference import by_rule
+
+lazy_xp_function(ohem_binary_cross_entropy)
+
+
+def make(regime="40% hard", shape=(2, 1, 6, 7), seed=0):
+    """Make logits with a known share of hard elements, and labels of 0 and 1."""
+    rng = np.random.default_rng([seed, len(regime)])
+    n = int(np.prod(shape))
+    n_hard = round(REGIMES[regime] * n)
+    p = np.concatenate([rng.uniform(0.02, 0.65, n_hard), rng.uniform(0.75, 0.99, n - n_hard)])
+    rng.shuffle(p)
+    labels = rng.integers(2, size=n)
+    logits = np.log(p / (1 - p)) * (2 * labels - 1)
+    return logits.reshape(shape), labels.reshape(shape)
+
+
+def oracle(logits, labels, *, where=None, u=1.0, thresh: Any = 0.7, min_kept=1 / 16, rule=MiningRule(), positives=None):
+    """Compute value and gradient by loops over float64 numbers."""
+    shape = np.shape(labels)
+    x, y = np.ravel(logits).astype(float), np.ravel(labels).astype(float)
+    valid = [True] * x.size if where is None else [bool(v) for v in np.ravel(where)]
+    weights_u = np.broadcast_to(u, shape).ravel()
+    plain = [
+        b * math.log1p(math.exp(-a)) + (1 - b) * math.log1p(math.exp(a)) if v else 0.0
+        for a, b, v in zip(x, y, valid, strict=True)
+    ]
+    losses = [float(w * loss) for w, loss in zip(weights_u, plain, strict=True)]
+    ones = [float(v) for v in valid]
+    always = [False] * x.size if positives is None else [bool(v) for v in np.ravel(positives)]
+    weights, divisors = by_rule(
+        losses,
+        plain if rule.rank_by == "prob" else losses,
+        valid,
+        ones,
+        shape,
+        cut=-math.log(thresh) if thresh else math.inf,
+        min_kept=min_kept,
+        rule=rule,
+        positives=always,
+    )
+    value = math.fsum(w * loss / d for w, loss, d in zip(weights, losses, divisors, strict=True))
+    slopes = [1 / (1 + math.exp(-a)) - b for a, b in zip(x, y, strict=True)]
+    grad = [s * w * c / d for s, w, c, d in zip(slopes, weights, weights_u, divisors, strict=True)]
+    return value, np.reshape(grad, np.shape(logits)), min(divisors)
+
+
+def check(library, logits, labels, *, dtype="float32", u=1.0, **options):
+    seen = round_to(logits, dtype)
+    value, expected, divisor = oracle(seen, labels, u=u, **options)
+    arrays = {k: library.asarray(v) for k, v in options.items() if isinstance(v, np.ndarray)}
+    if not np.isscalar(u):
+        arrays["pixel_weight"] = library.asarray(u, "float32")
+    fixed = {k: v for k, v in options.items() if k not in arrays}
+    x, y = library.asarray(seen, dtype), library.asarray(labels)
+    actual, grad = OhemBCELoss(**fixed).value_and_grad(x, y, **arrays)
+    library.assert_close(actual, value, **tolerance(dtype, "value"))
+    base = SimpleNamespace(normaliser=divisor)
+    close = gradient_tolerance(dtype, base, pixel_weight=u)
+    library.assert_close(grad, expected, **close)
+    differentiate = library.differentiate(lambda x: ohem_binary_cross_entropy(x, y, **fixed, **arrays))
+    if differentiate is not None:
+        library.assert_close(differentiate(x), expected, **close)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_regimes(library, float_dtype, regime):
+    check(library, *make(regime), dtype=float_dtype)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"thresh": None, "min_kept": 5},
+        {"rule": MiningRule(pool="all", per_image="mean"), "min_kept": 0.5},
+        {"rule": MiningRule(ties="keep", normaliser="all"), "thresh": 0.5},
+        {"rule": MiningRule(rank_by="prob", ties="drop"), "min_kept": 30},
+    ],
+    ids=str,
+)
+def test_options(library, options):
+    logits, labels = make("40% hard", shape=(2, 3, 4, 5))
+    where = np.random.default_rng(0).random(labels.shape) < 0.7
+    u = np.random.default_rng(1).uniform(0.5, 2, labels.shape).astype(np.float32)
+    check(library, logits, labels, where=where, u=u, **options)
+
+
+def test_positives(library):
+    logits, labels = make("40% hard")
+    rule = MiningRule(normaliser="positives")
+    kept = lambda counts: 3 * counts.positives
+    check(library, logits, labels, positives=labels > 0, rule=rule, min_kept=kept, thresh=None)
+
+
+def test_labels_without_the_axis_of_length_1(library):
+    logits, labels = make()
+    x = library.asarray(logits, "float32")
+    value, grad = OhemBCELoss().value_and_grad(x, library.asarray(labels[:, 0]))
+    expected, slopes, _ = oracle(round_to(logits, "float32"), labels)
+    library.assert_close(value, expected, **tolerance("float32", "value"))
+    library.assert_close(grad, slopes, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float32"])
+def test_label_dtypes(library, dtype):
+    logits, labels = make()
+    y = library.asarray(labels.astype(dtype))
+    value = ohem_binary_cross_entropy(library.asarray(logits, "float32"), y)
+    library.assert_close(value, oracle(logits, labels)[0], rtol=2e-6)
+
+
+def test_soft_labels(library):
+    logits, _ = make("95% hard")
+    labels = np.random.default_rng(3).uniform(0, 1, logits.shape)
+    value, grad = OhemBCELoss(thresh=None, min_kept=1.0).value_and_grad(
+        library.asarray(logits, "float32"), library.asarray(labels, "float32")
+    )
+    expected, slopes, _ = oracle(logits, labels, thresh=None, min_kept=1.0)
+    library.assert_close(value, expected, rtol=2e-6)
+    library.assert_close(grad, slopes, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_no_surprise(library):
+    """Ignored: exactly 0, whatever the logits. NaN where it counts: NaN. Infinite and right: 0."""
+    logits, labels = make()
+    labels[0, 0, 0, 0], logits[0, 0, 0, 0] = 1, np.inf
+    where = np.ones(labels.shape, bool)
+    where[1] = False
+    logits[1] = np.nan
+    x, y, mask = library.asarray(logits, "float32"), library.asarray(labels), library.asarray(where)
+    value, grad = OhemBCELoss(min_kept=1.0).value_and_grad(x, y, where=mask)
+    assert np.isfinite(library.numpy(value))
+    assert np.all(np.isfinite(library.numpy(grad)))
+    assert np.all(library.numpy(grad)[1] == 0)
+    assert np.isnan(library.numpy(ohem_binary_cross_entropy(x, y)))
+    nothing = library.asarray(np.zeros(labels.shape, bool))
+    value, grad = OhemBCELoss().value_and_grad(x, y, where=nothing)
+    library.assert_close(value, 0.0)
+    assert not library.numpy(grad).any()
+
+
+def test_label_out_of_range(library):
+    logits, labels = make()
+    labels[0, 0, 0, 0] = 255
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    if library.host:
+        with pytest.raises(
+            ValueError, match=r"^`labels` must lie in \[0, 1\] where they count: got 1 outside\. Pass the"
+        ):
+            ohem_binary_cross_entropy(x, y)
+    else:
+        assert np.isnan(library.numpy(ohem_binary_cross_entropy(x, y)))
+    where = library.asarray(labels < 2)
+    assert np.isfinite(library.numpy(ohem_binary_cross_entropy(x, y, where=where)))
+
+
+class TestRefused:
+    def test_shapes_and_dtypes(self):
+        logits, labels = make()
+        with pytest.raises(
+            ValueError, match=r"^`labels` must have the shape of `logits`, or that without a second axis"
+        ):
+            ohem_binary_cross_entropy(logits, labels[:1])
+        with pytest.raises(TypeError, match=r"^`labels` must have a boolean, integer or real floating dtype"):
+            ohem_binary_cross_entropy(logits, labels.astype(complex))
+        with pytest.raises(ValueError, match=r"^`where` must have the shape of `labels`"):
+            ohem_binary_cross_entropy(logits, labels, where=np.ones(3, bool))
+        with pytest.raises(ValueError, match=r"^`pixel_weight` must have the shape of `labels`"):
+            ohem_binary_cross_entropy(logits, labels, pixel_weight=np.ones(3))
+        with pytest.raises(ValueError, match=r"^`thresh` must lie in \[0, 1\]"):
+            OhemBCELoss(thresh=2.0)
+        with pytest.raises(ValueError, match=r"^`reduction` of value_and_grad must be 'mean' or 'sum'"):
+            OhemBCELoss(reduction="none").value_and_grad(logits, labels)
+
+
+def test_per_element():
+    logits, labels = make()
+    losses = ohem_binary_cross_entropy(logits, labels, reduction="none")
+    assert losses.shape == labels.shape
+    np.testing.assert_allclose(losses.sum() / (losses > 0).sum(), oracle(logits, labels)[0], rtol=1e-12)
+
+
+def test_criterion_is_the_function():
+    logits, labels = make()
+    criterion = OhemBCELoss(thresh=0.5, min_kept=3)
+    assert criterion(logits, labels) == ohem_binary_cross_entropy(logits, labels, thresh=0.5, min_kept=3)
+    assert criterion == OhemBCELoss(thresh=0.5, min_kept=3) != ohemloss.OhemBCELoss()
