@@ -26,6 +26,11 @@ def modules_with_examples():
     return [*names, "ohemloss_torch._module"]
 
 
+# A module of functions, each of which is looked at by itself.
+FUNCTIONS = [name for name in ohemloss.__all__ if name != "recipes"]
+RETURNED = ("Counts", "Cut", "Trace")
+
+
 @pytest.mark.parametrize("name", modules_with_examples())
 def test_docstring_examples(name, monkeypatch):
     if name.startswith("ohemloss_torch"):
@@ -35,21 +40,30 @@ def test_docstring_examples(name, monkeypatch):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("name", [n for n in ohemloss.__all__ if n not in ("Backend", "Cut", "Trace")])
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("Backend", *RETURNED)])
 def test_public_functions_have_an_example(name):
     assert ">>>" in getattr(ohemloss, name).__doc__
 
 
 # Not every name needs an example, a see-also, or an extended summary.
 OPTIONAL_PARTS = {"ES01", "EX01", "SA01"}
-METHODS = ["OhemCELoss.explain", "OhemCELoss.value_and_grad", "OhemCELoss.__call__", "Trace.hard_losses"]
+METHODS = [
+    "Counts.floor",
+    "Counts.where",
+    "OhemBCELoss.__call__",
+    "OhemBCELoss.value_and_grad",
+    "OhemCELoss.explain",
+    "OhemCELoss.value_and_grad",
+    "OhemCELoss.__call__",
+    "Trace.hard_losses",
+]
 
 
-@pytest.mark.parametrize("name", [*ohemloss.__all__, *METHODS])
+@pytest.mark.parametrize("name", [*FUNCTIONS, *METHODS, *(f"recipes.{name}" for name in ohemloss.recipes.__all__)])
 def test_docstrings_are_numpydoc(name):
     errors = numpydoc.validate.validate(f"ohemloss.{name}")["errors"]
     # What is returned and never made by a user documents its attributes in place of parameters.
-    optional = OPTIONAL_PARTS | ({"PR01"} if name in ("Cut", "Trace") else set())
+    optional = OPTIONAL_PARTS | ({"PR01"} if name in RETURNED else set())
     assert [error for error in errors if error[0] not in optional] == []
 
 
@@ -57,7 +71,9 @@ def python_blocks(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/design.md", "docs/faq.md", "docs/performance.md", "docs/recipes.md"]
+)
 def test_code_blocks(project, page, monkeypatch, capsys):
     """The blocks of a page run one after the other, as a reader would run them."""
     for package in ("torch", "jax", "ndonnx"):
