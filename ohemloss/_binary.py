@@ -274,7 +274,7 @@ class _Call:
         ones = engine.xp.astype(self.valid, losses.dtype)
         selection = select(engine, losses, scores, self.valid, quota, rule, self.positives, ones)
         value = reduce(engine, losses, selection, rule, self.options.reduction)
-        return value, divide(selection.weights, selection.divisor, rule, self.options.reduction)
+        return value, divide(engine, selection.weights, selection.divisor, rule, self.options.reduction)
 
     def gradient(self, cotangents: Array) -> Array:
         """Give the gradient in the shape and the dtype of the logits; 0 where the cotangent is."""

@@ -46,7 +46,7 @@ def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Ar
     steps = _steps(engine, shifted, sums, targets, inputs, options)
     del shifted  # of the size of the logits
     selection = steps.selection
-    cotangents = divide(selection.weights, selection.divisor, options.rule, options.reduction)
+    cotangents = divide(engine, selection.weights, selection.divisor, options.rule, options.reduction)
     selected = selection.weights != 0
     gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, inputs.weight, options)
     return steps.value, engine.xp.astype(gradient, inputs.logits.dtype)
@@ -68,7 +68,7 @@ def gradient_of_kept(
     # A score that is NaN is so for what made it NaN then: an option, perhaps, that has changed since.
     weights = engine.where(scores == scores, weights, float("nan"))
     # Selected first: a pixel that is not must not see an infinite cotangent.
-    shares = divide(weights, divisor, options.rule, options.reduction)
+    shares = divide(engine, weights, divisor, options.rule, options.reduction)
     cotangents = engine.where(selected, shares * cotangent, 0.0)
     exps = engine.xp.exp(shift(engine, inputs.logits, targets, options))
     sums = engine.sum(exps, options.axis, keepdims=True)

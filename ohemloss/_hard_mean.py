@@ -145,6 +145,12 @@ class HardMean(ComparedWithTypes):
     min_kept: MinKept = 1 / 16
     rule: MiningRule = MiningRule()
 
+    def __post_init__(self) -> None:
+        """Refuse options that have no meaning before the first losses come, and keep plain numbers."""
+        object.__setattr__(self, "thresh", check_thresh(self.thresh, *_ANY))
+        object.__setattr__(self, "min_kept", check_min_kept(self.min_kept))
+        check_rule(self.rule)
+
     def __call__(
         self,
         losses: Array,

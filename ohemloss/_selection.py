@@ -56,12 +56,12 @@ def select(
     return Selection(mined, weights, divisor)
 
 
-def divide(weights: Array, divisor: Array, rule: MiningRule, reduction: str) -> Array:
+def divide(engine: Engine, weights: Array, divisor: Array, rule: MiningRule, reduction: str) -> Array:
     """Give the derivative of the value with respect to each loss; the selection is a constant."""
     if reduction != "mean":
         return weights
     shares = weights / divisor
-    return shares / _images(weights) if rule.per_image == "mean" else shares
+    return shares / _images(engine, weights) if rule.per_image == "mean" else shares
 
 
 def reduce(engine: Engine, losses: Array, selection: Selection, rule: MiningRule, reduction: str) -> Array:
@@ -71,15 +71,25 @@ def reduce(engine: Engine, losses: Array, selection: Selection, rule: MiningRule
         return mined
     divisor: Any = selection.divisor if reduction == "mean" else 1
     if rule.per_image == "mean":  # before the sum: each image has a divisor of its own
-        mined, divisor = mined / selection.divisor, _images(losses)
+        mined, divisor = mined / selection.divisor, _images(engine, losses)
     value = engine.total(engine, mined)
     return engine.as_array(value / divisor if reduction == "mean" else value, losses)
 
 
-def _images(weights: Array) -> Any:
-    """Give the number of images, at least 1, so that an empty batch is 0."""
-    length = weights.shape[0]
-    return max(length, 1) if isinstance(length, int) else length
+def _images(engine: Engine, losses: Array) -> Any:
+    """Give the number of images as a divisor: at least 1, so that an empty batch is 0."""
+    length = _first_length(engine, losses)
+    if isinstance(length, int):
+        return max(length, 1)
+    return engine.xp.astype(length, losses.dtype) if is_array(length) else length
+
+
+def _first_length(engine: Engine, x: Array) -> Any:
+    """Give the length of the first axis: a number, a symbol, or where it is not known yet a count."""
+    length = x.shape[0]
+    if length is None or length != length:
+        return engine.count(engine.xp.any((x == x) | (x != x), axis=tuple(range(1, x.ndim))))
+    return length
 
 
 def _count(engine: Engine, valid: Array, positives: Array | None, axes: Axes) -> Counts:
@@ -88,7 +98,7 @@ def _count(engine: Engine, valid: Array, positives: Array | None, axes: Axes) ->
     whole: int | Array = math.prod(shape) if known else engine.count(valid | ~valid, axes)
     images: int | Array = 1
     if axes is None and valid.ndim:
-        images = valid.shape[0]
+        images = _first_length(engine, valid)
     n_valid = engine.count(valid, axes)
     n_positive = n_valid * 0 if positives is None else engine.count(positives, axes)
     return Counts(all=whole, valid=n_valid, images=images, positives=n_positive, _engine=engine)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from array_api_extra.testing import lazy_xp_function
 
-from ohemloss import MiningRule, OhemCELoss, explain, hard_mean, ohem_cross_entropy, value_and_grad
+from ohemloss import HardMean, MiningRule, OhemCELoss, explain, hard_mean, ohem_cross_entropy, value_and_grad
 from tests._cases import gradient_tolerance, make, round_to, tolerance
 from tests._reference import gradient, reference
 
@@ -218,6 +218,16 @@ class TestRefused:
             hard_mean(np.ones(3), score=np.ones(2))
         with pytest.raises(TypeError, match=r"^`score` must have a real floating dtype"):
             hard_mean(np.ones(3), score=np.ones(3, np.int64))
+
+
+def test_hard_mean_with_fixed_options():
+    losses = np.asarray([0.1, 2.0, 0.3, 4.0])
+    mean = HardMean(thresh=1, min_kept=np.int64(3))
+    assert mean(losses) == hard_mean(losses, thresh=1.0, min_kept=3)
+    assert (mean.thresh, mean.min_kept) == (1.0, 3)
+    assert mean == HardMean(thresh=1.0, min_kept=3) != HardMean()
+    with pytest.raises(ValueError, match="`min_kept` as a count must not be negative"):
+        HardMean(min_kept=-1)
 
 
 def test_is_a_value():

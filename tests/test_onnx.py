@@ -72,3 +72,20 @@ def test_threshold_and_count_as_inputs(arguments):
         (value,) = session.run(None, feeds)
         expected = reference(x, y, thresh=float(np.float32(t)), min_kept=k).value
         np.testing.assert_allclose(value, expected, **tolerance("float32", "value"))
+
+
+@pytest.mark.parametrize(
+    "rule", [{"per_image": "mean", "pool": "all"}, {"per_image": "select"}, {"normaliser": "images"}], ids=str
+)
+def test_rules_with_an_open_number_of_images(arguments, rule):
+    logits, labels = arguments
+    options = {"rule": ohemloss.MiningRule(**rule), "min_kept": lambda counts: 2 * counts.images, "thresh": None}
+    loss, grad = ohemloss.value_and_grad(logits, labels, **options)
+    model = ndx.build({"logits": logits, "labels": labels}, {"loss": loss, "gradient": grad})
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for shape in SHAPES[:2]:
+        x, y = make("40% hard", shape=shape, dtype="float32")
+        value, grad = session.run(None, {"logits": x.astype(np.float32), "labels": y})
+        base = reference(x, y, **options)
+        np.testing.assert_allclose(value, base.value, **tolerance("float32", "value"))
+        np.testing.assert_allclose(grad, gradient(x, y, **options), **gradient_tolerance("float32", base))

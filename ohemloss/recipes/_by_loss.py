@@ -481,7 +481,8 @@ def paddleseg_ce(
     Mine like PaddleSeg's cross-entropy: a fraction of all pixels, divided by their class weights.
 
     Formula: sum of the ``int(q * n)`` largest weighted losses over the class weights of those pixels. For q = 1, the
-    sum over all over the class weights of the valid pixels, or with `avg_non_ignore` False over the number of all.
+    sum over all over the class weights of the valid pixels, or with `avg_non_ignore` False and no class weights over
+    the number of all.
 
     Source: PaddlePaddle/PaddleSeg, ``paddleseg/models/losses/cross_entropy_loss.py``.
 
@@ -499,7 +500,7 @@ def paddleseg_ce(
         The criterion.
     """
     if top_k_percent_pixels == 1.0:
-        rule = MiningRule(normaliser="valid_weight" if avg_non_ignore else "all")
+        rule = MiningRule(normaliser="all" if weight is None and not avg_non_ignore else "valid_weight")
         return OhemCELoss(thresh=None, min_kept=1.0, rule=rule, ignore_index=ignore_index, weight=weight)
     rule = MiningRule(pool="all", normaliser="selected" if weight is None else "selected_weight")
     kept = Share(top_k_percent_pixels)
