@@ -124,7 +124,7 @@ def super_gradients(
     Formula: mean of the losses above ``-log(threshold)``; if fewer than ``min(int(mining_percent * n), n - 1)``, of so
     many largest, where n counts the valid pixels or, with `num_pixels_exclude_ignored` False, all.
 
-    Source: Deci-AI/super-gradients, ``training/losses/ohem_ce_loss.py``.
+    Source: Deci-AI/super-gradients, ``src/super_gradients/training/losses/ohem_ce_loss.py``.
 
     Differs: if all pixels are ignored, 0 of shape (1,) without a gradient there; 0, attached, here.
 
@@ -155,7 +155,7 @@ def luxonis(
 
     Formula: as `super_gradients` with ``num_pixels_exclude_ignored=False``.
 
-    Source: luxonis/luxonis-train, ``attached_modules/losses/ohem_loss.py``.
+    Source: luxonis/luxonis-train, ``luxonis_train/attached_modules/losses/ohem_loss.py``.
 
     Differs: NaN there if nothing is selected, 0 here.
 
@@ -515,7 +515,7 @@ def super_gradients_bce(
 
     Formula: as `super_gradients`. Pass the elements that count as `where`.
 
-    Source: Deci-AI/super-gradients, ``training/losses/ohem_ce_loss.py``.
+    Source: Deci-AI/super-gradients, ``src/super_gradients/training/losses/ohem_ce_loss.py``.
 
     Differs: a label to ignore that is not passed on is a target there (255 in its STDC loss); an error, or NaN, here.
 
@@ -540,7 +540,7 @@ def luxonis_bce(ohem_ratio: float = 0.1, ohem_threshold: float = 0.7) -> OhemBCE
 
     Formula: as `luxonis`.
 
-    Source: luxonis/luxonis-train, ``attached_modules/losses/ohem_loss.py``.
+    Source: luxonis/luxonis-train, ``luxonis_train/attached_modules/losses/ohem_loss.py``.
 
     Differs: NaN there if nothing is selected, 0 here.
 

@@ -270,7 +270,7 @@ def pytorch_loss(
     Formula: sum of the weighted losses of the selected valid pixels over their class weights; `n_min` pixels are
     selected at least, of all, ignored ones counted as the most probable.
 
-    Source: CoinCheung/pytorch-loss, ``ohem_loss.py``.
+    Source: CoinCheung/pytorch-loss, ``pytorch_loss/ohem_loss.py``.
 
     Differs: a probability that equals the threshold is hard there.
 
