@@ -7,7 +7,7 @@ from ._engine import Engine
 from ._typing import Array
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
     """
     The counts that a rule may use: of the batch, or of each image if it selects per image.

@@ -17,6 +17,8 @@ class Trace:
     """
     The steps of one loss, in the order they happen; arrays of the library of the logits.
 
+    Of a rule that selects per image, the counts and the cut hold a number for each image.
+
     Attributes
     ----------
     thresh : array

@@ -39,7 +39,7 @@ class Quota:
 @dataclass(frozen=True)
 class Cut:
     """
-    The whole selection in three scalars.
+    The whole selection in three scalars; of a rule that selects per image, in three for each image.
 
     Attributes
     ----------
