@@ -55,20 +55,18 @@ def read_targets(engine: Engine, inputs: Inputs, options: Options) -> Targets:
     wrong, wrong_option = read.wrong, out_of_range(engine, options.thresh, options.min_kept)
     if wrong_option is not None:
         wrong = wrong | (read.valid & wrong_option)
-    scales = engine.where(~wrong, xp.astype(read.valid, dtype), math.nan)
+    class_scales = xp.astype(read.valid, dtype)
+    scales = engine.where(~wrong, class_scales, math.nan)
     if pixel_weight is not None:
         scales = scales * engine.where(read.valid, xp.astype(pixel_weight, dtype), 0.0)
-    label_scales = all_scales = scales
-    class_scales = xp.astype(read.valid, dtype)
+    label_scales = deciding = scales
     if weight is not None:
         class_weight = along_axis(xp, weight, axis, logits.ndim)
         class_scales = engine.where(read.valid, engine.sum(engine.where(is_label, class_weight, 0.0), axis), 0.0)
         label_scales = scales * class_scales
-        all_scales = scales * engine.sum(xp.abs(weight), 0)
-    if options.rule.rank_by == "prob":
-        counts = read.valid  # a pixel of weight 0 competes, and its logits say how
-    else:
-        counts = read.valid & ((all_scales if options.label_smoothing else label_scales) != 0)
+        deciding = scales * engine.sum(xp.abs(weight), 0) if options.label_smoothing else label_scales
+    # Ranked by probability a pixel of weight 0 competes too, and its logits say how.
+    counts = read.valid if options.rule.rank_by == "prob" else read.valid & (deciding != 0)
     return Targets(
         valid=read.valid,
         counts=counts,

@@ -1,6 +1,7 @@
 """JAX: every way to run, to differentiate and to spread the loss."""
 
 import functools
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -364,7 +365,7 @@ class TestSharded:
                     answer[f"{name}, {way}"] = [float(value), grad.tolist()]
             print(json.dumps(answer))
         """
-        answer = _processes.run(SETUP + _dedent(code), **FOUR_DEVICES)
+        answer = _processes.run(SETUP + dedent(code), **FOUR_DEVICES)
         logits, labels = make("3% hard", shape=(4, 8, 7), n_classes=8)
         assert len(answer) == 9
         for value, grad in answer.values():
@@ -383,7 +384,7 @@ class TestSharded:
             calls = [loss, jax.jit(loss), grad, closed, jax.jit(mean)]
             print(json.dumps([call(x, y).tolist() for call in calls]))
         """
-        eager, jitted, grad, closed, mean = _processes.run(SETUP + _dedent(code), **FOUR_DEVICES)
+        eager, jitted, grad, closed, mean = _processes.run(SETUP + dedent(code), **FOUR_DEVICES)
         logits, labels = make("3% hard", shape=(4, 8, 7), n_classes=8)
         parts = [(logits[i : i + 1], labels[i : i + 1]) for i in range(4)]
         for values in (eager, jitted):
@@ -405,15 +406,9 @@ class TestSharded:
             assert ohemloss.explain(x, zeros).pixel_loss.devices() == {b}
             print(json.dumps(message))
         """
-        assert _processes.run(SETUP + _dedent(code), **FOUR_DEVICES) == (
+        assert _processes.run(SETUP + dedent(code), **FOUR_DEVICES) == (
             "`labels` must be on the device of `logits`: got logits on cpu:1 and labels on cpu:0. Move one of them."
         )
-
-
-def _dedent(code):
-    import textwrap
-
-    return textwrap.dedent(code)
 
 
 def test_supports_every_option():

@@ -7,6 +7,7 @@ import math
 import pickle
 import warnings
 from dataclasses import replace
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -551,7 +552,7 @@ class TestDistributed:
                 ]
         print(json.dumps(answer))
         """
-        answer = _processes.run_ranks(RANKS + _dedent(code), n_ranks, tmp_path)
+        answer = _processes.run_ranks(RANKS + dedent(code), n_ranks, tmp_path)
         logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
         assert len(answer) == 6
         for name, (value, grad, closed_value, closed, counts) in answer.items():
@@ -570,7 +571,7 @@ class TestDistributed:
         except ValueError as error:
             print(json.dumps(str(error)))
         """
-        message = _processes.run_ranks(RANKS + _dedent(code), 1, tmp_path)
+        message = _processes.run_ranks(RANKS + dedent(code), 1, tmp_path)
         assert message.startswith("`labels` must be on the device of `logits`: got logits on DeviceMesh(")
         assert message.endswith(" and labels on cpu. Move one of them.")
 
@@ -586,18 +587,12 @@ class TestDistributed:
         loss.backward()
         print(json.dumps([loss.item(), model.module.weight.grad[:, :, 0, 0].tolist()]))
         """
-        value, grad = _processes.run_ranks(RANKS + _dedent(code), 2, tmp_path)
+        value, grad = _processes.run_ranks(RANKS + dedent(code), 2, tmp_path)
         logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
         parts = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
         np.testing.assert_allclose(value, reference(*parts[0]).value, rtol=1e-12)
         expected = [np.einsum("nihw,njhw->ij", gradient(x, y), x) for x, y in parts]
         np.testing.assert_allclose(grad, sum(expected) / 2, rtol=1e-6, atol=1e-8)
-
-
-def _dedent(code):
-    import textwrap
-
-    return textwrap.dedent(code)
 
 
 class TestAutocast:

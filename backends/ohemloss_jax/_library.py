@@ -28,6 +28,6 @@ def host_view(array: jax.Array) -> np.ndarray | None:
 
 
 def register_pytrees() -> None:
-    """Let `Trace` and `Cut` pass through jit, vmap and the like."""
+    """Let what holds arrays pass through jit, vmap and the like."""
     for cls in (Cut, Inputs, Trace):
         jax.tree_util.register_dataclass(cls, data_fields=[f.name for f in fields(cls)], meta_fields=[])
