@@ -5,10 +5,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._engine import Engine, KthLargest, Total
+from ._engine import CrossEntropy, Engine, KthLargest, Total
 from ._inputs import Inputs
 from ._kth import kth_largest
 from ._options import Options
+from ._softmax import cross_entropy
 from ._total import total
 from ._typing import Array, Device
 
@@ -62,8 +63,9 @@ class Backend:
         a device, copying, or breaking a trace; None if there is none.
     objection : callable
         ``objection(array)``: why an array of the library cannot be taken for its values; None if it can.
-    kth_largest, total : callable
-        Replacements of two steps of the composite; see `ohemloss._kth.kth_largest` and `ohemloss._total.total`.
+    cross_entropy, kth_largest, total : callable
+        Replacements of steps of the composite; see `ohemloss._softmax.cross_entropy`, `ohemloss._kth.kth_largest` and
+        `ohemloss._total.total`.
     loss, value_and_grad : callable or None
         Replacements of the whole. Each may return NotImplemented for a call that it does not want.
     supports : set of str
@@ -77,6 +79,7 @@ class Backend:
     device: Callable[[Array], Device | None] = device_of
     host_view: Callable[[Array], Array | None] = host_view
     objection: Callable[[Array], str | None] = no_objection
+    cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total
     loss: LossFunction | None = None

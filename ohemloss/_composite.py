@@ -1,14 +1,15 @@
 """The loss and its gradient in plain array API operations on whole arrays: what runs on every library."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._engine import Engine
 from ._inputs import Inputs
 from ._mining import Cut, Quota, weigh
 from ._options import Options
-from ._pixels import label_nll, logits_gradient, pixel_losses, shift
+from ._pixels import countable, logits_gradient, pixel_losses
 from ._rule import mining_quota
 from ._selection import Selection, divide, pool_of, positives_of, reduce, select
+from ._softmax import Softmax
 from ._targets import Targets, read_targets
 from ._typing import Array
 
@@ -27,9 +28,9 @@ class Steps:
 def run_steps(engine: Engine, inputs: Inputs, options: Options) -> Steps:
     """Compute the value and keep the way to it."""
     targets = read_targets(engine, inputs, options)
-    shifted = shift(engine, inputs.logits, targets, options)
-    sums = engine.sum(engine.xp.exp(shifted), options.axis, keepdims=True)
-    return _steps(engine, shifted, sums, targets, inputs, options)
+    logits = countable(engine, inputs.logits, targets, options)
+    nll, class_nll = engine.cross_entropy(engine, logits, targets.index, inputs.weight, options)
+    return _steps(engine, nll, class_nll, targets, inputs, options)
 
 
 def loss(engine: Engine, inputs: Inputs, options: Options) -> Array:
@@ -40,15 +41,14 @@ def loss(engine: Engine, inputs: Inputs, options: Options) -> Array:
 def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Array, Array]:
     """See `ohemloss.value_and_grad`."""
     targets = read_targets(engine, inputs, options)
-    shifted = shift(engine, inputs.logits, targets, options)
-    exps = engine.xp.exp(shifted)
-    sums = engine.sum(exps, options.axis, keepdims=True)
-    steps = _steps(engine, shifted, sums, targets, inputs, options)
-    del shifted  # of the size of the logits
+    softmax = Softmax.of(engine, countable(engine, inputs.logits, targets, options), options.axis)
+    nlls = softmax.cross_entropy(engine, targets.index, inputs.weight, options)
+    steps = _steps(engine, *nlls, targets, inputs, options)
+    softmax = replace(softmax, shifted=None)  # of the size of the logits
     selection = steps.selection
     cotangents = divide(engine, selection.weights, selection.divisor, options.rule, options.reduction)
     selected = selection.weights != 0
-    gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, inputs.weight, options)
+    gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
     return steps.value, engine.xp.astype(gradient, inputs.logits.dtype)
 
 
@@ -70,15 +70,15 @@ def gradient_of_kept(
     # Selected first: a pixel that is not must not see an infinite cotangent.
     shares = divide(engine, weights, divisor, options.rule, options.reduction)
     cotangents = engine.where(selected, shares * cotangent, 0.0)
-    exps = engine.xp.exp(shift(engine, inputs.logits, targets, options))
-    sums = engine.sum(exps, options.axis, keepdims=True)
-    gradient = logits_gradient(engine, exps, sums, targets, cotangents, selected, inputs.weight, options)
+    softmax = Softmax.of(engine, countable(engine, inputs.logits, targets, options), options.axis)
+    gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
     return engine.xp.astype(gradient, inputs.logits.dtype)
 
 
-def _steps(engine: Engine, shifted: Array, sums: Array, targets: Targets, inputs: Inputs, options: Options) -> Steps:
-    nll = label_nll(engine, shifted, sums, targets, options)
-    losses = pixel_losses(engine, nll, shifted, sums, targets, inputs.weight, options)
+def _steps(
+    engine: Engine, nll: Array, class_nll: Array | None, targets: Targets, inputs: Inputs, options: Options
+) -> Steps:
+    losses = pixel_losses(engine, nll, class_nll, targets, inputs.logits.shape[options.axis], options)
     scores = losses
     if options.rule.rank_by == "prob":
         scores = engine.where(targets.valid, engine.where(~targets.wrong, nll, float("nan")), 0.0)

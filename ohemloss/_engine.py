@@ -1,12 +1,16 @@
-"""What one call runs on: a namespace, a device, and the two steps that a library may know a better way for."""
+"""What one call runs on: a namespace, a device, and the three steps that a library may know a better way for."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ._arrays import is_array
 from ._kth import kth_largest
+from ._softmax import cross_entropy
 from ._total import total
 from ._typing import Array, Device, DType, Namespace
+
+if TYPE_CHECKING:
+    from ._options import Options
 
 # The axes over which one selection is made; None: all of them, to a 0-d result.
 Axes: TypeAlias = tuple[int, ...] | None
@@ -19,6 +23,14 @@ class KthLargest(Protocol):
     """See `ohemloss._kth.kth_largest`."""
 
     def __call__(self, engine: "Engine", scores: Array, k: Array, needed: Array, axes: Axes = None) -> Array: ...
+
+
+class CrossEntropy(Protocol):
+    """See `ohemloss._softmax.cross_entropy`."""
+
+    def __call__(
+        self, engine: "Engine", logits: Array, index: Array, weight: Array | None, options: "Options"
+    ) -> tuple[Array, Array | None]: ...
 
 
 class Total(Protocol):
@@ -37,6 +49,7 @@ class Engine:
 
     xp: Namespace
     device: Device | None = None
+    cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total
 

@@ -88,7 +88,13 @@ def find_library(name: str, array: Array) -> Library:
 def engine_for(library: Library, array: Array) -> Engine:
     """Make the engine of a call on arrays beside this one."""
     backend = library.backend
-    return Engine(xp=library.xp, device=backend.device(array), kth_largest=backend.kth_largest, total=backend.total)
+    return Engine(
+        xp=library.xp,
+        device=backend.device(array),
+        cross_entropy=backend.cross_entropy,
+        kth_largest=backend.kth_largest,
+        total=backend.total,
+    )
 
 
 @dataclass(frozen=True)
