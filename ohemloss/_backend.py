@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._engine import CrossEntropy, Engine, KthLargest, Total
+from ._engine import CrossEntropy, Engine, KthLargest, Total, same
 from ._inputs import Inputs
 from ._kth import kth_largest
 from ._options import Options
@@ -63,6 +63,8 @@ class Backend:
         a device, copying, or breaking a trace; None if there is none.
     objection : callable
         ``objection(array)``: why an array of the library cannot be taken for its values; None if it can.
+    constant : callable
+        ``constant(array)``: the same array, as a constant of differentiation. Default: as it is.
     cross_entropy, kth_largest, total : callable
         Replacements of steps of the composite; see `ohemloss._softmax.cross_entropy`, `ohemloss._kth.kth_largest` and
         `ohemloss._total.total`.
@@ -79,6 +81,7 @@ class Backend:
     device: Callable[[Array], Device | None] = device_of
     host_view: Callable[[Array], Array | None] = host_view
     objection: Callable[[Array], str | None] = no_objection
+    constant: Callable[[Array], Array] = same
     cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total

@@ -6,7 +6,7 @@ from ._engine import Engine
 from ._inputs import Inputs
 from ._mining import Cut, Quota, weigh
 from ._options import Options
-from ._pixels import countable, logits_gradient, pixel_losses
+from ._pixels import logits_gradient, pixel_losses
 from ._rule import mining_quota
 from ._selection import Selection, divide, pool_of, positives_of, reduce, select
 from ._softmax import Softmax
@@ -28,9 +28,8 @@ class Steps:
 def run_steps(engine: Engine, inputs: Inputs, options: Options) -> Steps:
     """Compute the value and keep the way to it."""
     targets = read_targets(engine, inputs, options)
-    logits = countable(engine, inputs.logits, targets, options)
-    nll, class_nll = engine.cross_entropy(engine, logits, targets.index, inputs.weight, options)
-    return _steps(engine, nll, class_nll, targets, inputs, options)
+    nlls = engine.cross_entropy(engine, inputs.logits, targets, inputs.weight, options)
+    return _steps(engine, *nlls, targets, inputs, options)
 
 
 def loss(engine: Engine, inputs: Inputs, options: Options) -> Array:
@@ -41,8 +40,8 @@ def loss(engine: Engine, inputs: Inputs, options: Options) -> Array:
 def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Array, Array]:
     """See `ohemloss.value_and_grad`."""
     targets = read_targets(engine, inputs, options)
-    softmax = Softmax.of(engine, countable(engine, inputs.logits, targets, options), options.axis)
-    nlls = softmax.cross_entropy(engine, targets.index, inputs.weight, options)
+    softmax = Softmax.of(engine, inputs.logits, targets, options)
+    nlls = softmax.cross_entropy(engine, targets, inputs.weight, options)
     steps = _steps(engine, *nlls, targets, inputs, options)
     softmax = replace(softmax, shifted=None)  # of the size of the logits
     selection = steps.selection
@@ -70,7 +69,7 @@ def gradient_of_kept(
     # Selected first: a pixel that is not must not see an infinite cotangent.
     shares = divide(engine, weights, divisor, options.rule, options.reduction)
     cotangents = engine.where(selected, shares * cotangent, 0.0)
-    softmax = Softmax.of(engine, countable(engine, inputs.logits, targets, options), options.axis)
+    softmax = Softmax.of(engine, inputs.logits, targets, options)
     gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
     return engine.xp.astype(gradient, inputs.logits.dtype)
 

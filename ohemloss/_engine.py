@@ -1,5 +1,6 @@
 """What one call runs on: a namespace, a device, and the three steps that a library may know a better way for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -11,6 +12,7 @@ from ._typing import Array, Device, DType, Namespace
 
 if TYPE_CHECKING:
     from ._options import Options
+    from ._targets import Targets
 
 # The axes over which one selection is made; None: all of them, to a 0-d result.
 Axes: TypeAlias = tuple[int, ...] | None
@@ -25,11 +27,16 @@ class KthLargest(Protocol):
     def __call__(self, engine: "Engine", scores: Array, k: Array, needed: Array, axes: Axes = None) -> Array: ...
 
 
+def same(x: Array) -> Array:
+    """Give back what came."""
+    return x
+
+
 class CrossEntropy(Protocol):
     """See `ohemloss._softmax.cross_entropy`."""
 
     def __call__(
-        self, engine: "Engine", logits: Array, index: Array, weight: Array | None, options: "Options"
+        self, engine: "Engine", logits: Array, targets: "Targets", weight: Array | None, options: "Options"
     ) -> tuple[Array, Array | None]: ...
 
 
@@ -44,11 +51,13 @@ class Engine:
     """
     The namespace `xp`, the device of the call's arrays, and the replaceable steps.
 
-    `device` is None where the library places new arrays by itself (under a trace, or lazily).
+    `device` is None where the library places new arrays by itself (under a trace, or lazily). `constant` takes an array
+    out of differentiation; a library that leaves it in does work for a derivative that is 0.
     """
 
     xp: Namespace
     device: Device | None = None
+    constant: Callable[[Array], Array] = same
     cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total

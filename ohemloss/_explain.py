@@ -9,7 +9,7 @@ from ._mining import Cut, MinKept
 from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._typing import Array
-from ._validation import prepare
+from ._validation import check_label_values, prepare
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +115,7 @@ def explain(
         reduction=reduction,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
+    check_label_values(call)
     engine = call.engine
     steps = _composite.run_steps(engine, call.inputs, call.options)
     mined, cut = steps.selection.mined, steps.quota.cut

@@ -9,7 +9,7 @@ from ._mining import MinKept
 from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._typing import Array
-from ._validation import Call, prepare
+from ._validation import Call, check_label_values, prepare
 
 
 def ohem_cross_entropy(
@@ -136,7 +136,9 @@ def ohem_cross_entropy(
         reduction=reduction,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
-    return _run(call, call.backend.loss, _composite.loss)
+    value = _run(call, call.backend.loss, _composite.loss)
+    check_label_values(call, value)
+    return value
 
 
 def value_and_grad(
@@ -218,6 +220,7 @@ def value_and_grad(
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     value, gradient = _run(call, call.backend.value_and_grad, _composite.value_and_grad)
+    check_label_values(call, value)
     return value, gradient
 
 

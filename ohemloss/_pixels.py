@@ -1,19 +1,11 @@
 """The loss of each pixel, and its gradient with respect to the logits."""
 
 from ._classes import along_axis, label_mask
-from ._dtypes import compute_dtype
 from ._engine import Engine
 from ._options import Options
 from ._softmax import Softmax
 from ._targets import Targets
 from ._typing import Array
-
-
-def countable(engine: Engine, logits: Array, targets: Targets, options: Options) -> Array:
-    """Give the logits in the dtype of the loss, and 0 in place of those of a pixel that cannot count."""
-    # Replaced, not multiplied by 0: neither NaN nor its gradient passes.
-    counts = engine.xp.expand_dims(targets.counts, axis=options.axis)
-    return engine.where(counts, engine.xp.astype(logits, compute_dtype(engine.xp, logits.dtype)), 0.0)
 
 
 def pixel_losses(

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._classes import along_axis, label_mask
+from ._dtypes import compute_dtype
 from ._typing import Array
 
 if TYPE_CHECKING:
     from ._engine import Engine
     from ._options import Options
+    from ._targets import Targets
 
 
 def cross_entropy(
-    engine: "Engine", logits: Array, index: Array, weight: Array | None, options: "Options"
+    engine: "Engine", logits: Array, targets: "Targets", weight: Array | None, options: "Options"
 ) -> tuple[Array, Array | None]:
     """
     Compute minus the logarithm of the softmax, of the label and summed over the classes.
@@ -22,10 +24,10 @@ def cross_entropy(
     engine : Engine
         What the call runs on.
     logits : array
-        float32 or float64, with the classes along ``options.axis``.
-    index : array
-        The labels, integers in the shape of the logits without the class axis. Of one that is out of range only the
-        shape of the result counts.
+        Of the call, with the classes along ``options.axis``.
+    targets : Targets
+        Of which the step reads `index`, where one may be out of range (its result is not looked at), and `counts`:
+        the logits of a pixel that does not count may be anything, NaN too, and have a gradient of 0.
     weight : array or None
         1-d, the weight of each class in the sum over the classes; None: all 1.
     options : Options
@@ -39,7 +41,7 @@ def cross_entropy(
         The weighted sum over the classes if ``options.label_smoothing`` asks for it. A class of weight 0 adds nothing,
         also if its logit is infinite.
     """
-    return Softmax.of(engine, logits, options.axis).cross_entropy(engine, index, weight, options)
+    return Softmax.of(engine, logits, targets, options).cross_entropy(engine, targets, weight, options)
 
 
 @dataclass(frozen=True)
@@ -49,32 +51,37 @@ class Softmax:
 
     Attributes
     ----------
-    shifted : array or None
-        The logits less the largest one of each pixel; whoever is done with it may drop it.
+    shifted : array
+        The logits less the largest one of each pixel; whoever is done with it may put None in its place.
     exps : array
         Their exponentials.
     sums : array
         The sums of those over the classes, an axis of length 1.
     """
 
-    shifted: Array | None
+    shifted: Array
     exps: Array
     sums: Array
 
     @staticmethod
-    def of(engine: "Engine", logits: Array, axis: int) -> "Softmax":
-        """Compute the parts."""
-        shifted = logits - engine.xp.max(logits, axis=axis, keepdims=True)
-        exps = engine.xp.exp(shifted)
+    def of(engine: "Engine", logits: Array, targets: "Targets", options: "Options") -> "Softmax":
+        """Compute the parts in the dtype of the loss, of zeros where a pixel does not count."""
+        xp, axis = engine.xp, options.axis
+        # Replaced, not multiplied by 0: neither NaN nor its gradient passes.
+        counts = xp.expand_dims(targets.counts, axis=axis)
+        logits = engine.where(counts, xp.astype(logits, compute_dtype(xp, logits.dtype)), 0.0)
+        # The softmax does not depend on what is subtracted, so its derivative need not go through the maximum.
+        shifted = logits - engine.constant(xp.max(logits, axis=axis, keepdims=True))
+        exps = xp.exp(shifted)
         return Softmax(shifted, exps, engine.sum(exps, axis, keepdims=True))
 
     def cross_entropy(
-        self, engine: "Engine", index: Array, weight: Array | None, options: "Options"
+        self, engine: "Engine", targets: "Targets", weight: Array | None, options: "Options"
     ) -> tuple[Array, Array | None]:
         """See above."""
         axis, shifted = options.axis, self.shifted
         log_sums = engine.xp.log(self.sums)
-        is_label = label_mask(engine, index, shifted.shape[axis], axis)
+        is_label = label_mask(engine, targets.index, shifted.shape[axis], axis)
         nll = engine.xp.squeeze(log_sums, axis=axis) - engine.sum(engine.where(is_label, shifted, 0.0), axis)
         if not options.label_smoothing:
             return nll, None

@@ -36,7 +36,7 @@ def prepare(
     positives: Array | None,
     options: Options,
 ) -> Call:
-    """Validate the arguments of the loss; an error names the argument, the rule, what came, and what to do."""
+    """Validate the arguments of the loss but the values of the labels, see `check_label_values`."""
     library = find_library("logits", logits)
     engine = engine_for(library, logits)
     beside = _Beside("logits", logits, library)
@@ -59,16 +59,31 @@ def prepare(
     if positives is not None:
         check_mask(library, "positives", positives, "labels", labels)
     check_rule_for(options.rule, "labels", labels, positives)
-    visible = library.backend.host_view(labels)
-    if visible is not None:
-        on_host = engine_for(find_library("labels", visible), visible)
-        _check_label_values(on_host, visible, n_classes, options.ignore_index)
     return Call(
         engine=engine,
         backend=library.backend,
         inputs=Inputs(logits=logits, labels=labels, weight=weight, pixel_weight=pixel_weight, positives=positives),
         options=options,
     )
+
+
+def check_label_values(call: Call, value: Array | None = None) -> None:
+    """
+    Refuse labels out of range, where the host may look at them.
+
+    A label out of range makes the value NaN, so one that is not tells that there is none.
+    """
+    host_view = call.backend.host_view
+    seen = None if value is None else host_view(value)
+    if seen is not None:
+        xp = find_library("value", seen).xp
+        if look(xp.any(seen != seen), bool) is False:
+            return
+    visible = host_view(call.inputs.labels)
+    if visible is not None:
+        on_host = engine_for(find_library("labels", visible), visible)
+        n_classes = call.inputs.logits.shape[call.options.axis]
+        _check_label_values(on_host, visible, n_classes, call.options.ignore_index)
 
 
 def find_library(name: str, array: Array) -> Library:
@@ -91,6 +106,7 @@ def engine_for(library: Library, array: Array) -> Engine:
     return Engine(
         xp=library.xp,
         device=backend.device(array),
+        constant=backend.constant,
         cross_entropy=backend.cross_entropy,
         kth_largest=backend.kth_largest,
         total=backend.total,
