@@ -32,7 +32,7 @@ def test_top_level(project):
         pytest.skip("not a git checkout")
     names = {line.partition("/")[0] for line in done.stdout.splitlines()}
     files = {".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
-    assert names == files | {".ci", "backends", "docs", "ohemloss", "tests"}
+    assert names == files | {".ci", "backends", "benchmarks", "docs", "ohemloss", "tests"}
 
 
 def test_folder_packages_and_entry_points_agree(project, settings):
@@ -61,8 +61,8 @@ def test_run_time_dependencies(settings):
 
 def test_extras(settings):
     extras = settings["project"]["optional-dependencies"]
-    assert sorted(extras) == ["all", "cli", "cupy", "jax", "torch"]
-    assert extras["all"] == ["ohemloss[cli,cupy,jax,torch]"]
+    assert sorted(extras) == ["all", "cli", "cupy", "fast", "jax", "torch"]
+    assert extras["all"] == ["ohemloss[cli,cupy,fast,jax,torch]"]
 
 
 def test_public_names():

@@ -3,6 +3,7 @@
 from ohemloss import Backend
 
 from ._library import objection
+from ._op import SUPPORTS, loss, value_and_grad
 from ._steps import kth_largest, total
 
 backend = Backend(
@@ -11,6 +12,9 @@ backend = Backend(
     objection=objection,
     kth_largest=kth_largest,
     total=total,
+    loss=loss,
+    value_and_grad=value_and_grad,
+    supports=SUPPORTS,
 )
 
 __all__ = ["backend"]

@@ -1,0 +1,117 @@
+"""The loss and its gradient in host memory: in blocks, on threads, with nothing as large as the logits between."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ohemloss._inputs import Inputs
+from ohemloss._options import Options
+from ohemloss._rule import mining_quota
+from ohemloss._selection import reduce, select
+
+from . import _quick, _threads
+from ._blocks import Blocks, read_targets
+from ._grid import Chunk, classes_first, pixel_shape
+from ._kernels import Scratch
+from ._machine import Machine
+from ._task import ENGINE, Kept, Task, flat
+
+# Fewer logits are not worth another thread.
+_PER_THREAD = 2**17
+# If a smaller part of the pixels has a gradient, it is written into memory that the system has zeroed.
+_FEW = 0.25
+
+Work = Callable[[int, Chunk, Scratch], None]
+
+
+class Host:
+    """
+    One call.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        NumPy arrays. Logits of dtype uint16 are the bits of bfloat16.
+    options : Options
+        Whose rule does not select per image.
+    n_threads : int or None
+        At most so many; None: as many as there are processors.
+    """
+
+    def __init__(self, inputs: Inputs, options: Options, n_threads: int | None = None) -> None:
+        self._inputs, self._options, self._n_threads = inputs, options, n_threads
+        self._task = Task.of(inputs, options)
+        self._logits = classes_first(inputs.logits, options.axis)
+        self._worker = Machine.of(self._task, inputs.logits) or Blocks(self._task)
+
+    def forward(self) -> tuple[np.ndarray, Kept]:
+        """Compute the loss, and what the backward pass needs."""
+        shape = pixel_shape(self._logits)
+        logits = self._logits.reshape(self._task.n_classes, *shape)
+        pieces = self._worker.pieces(logits)
+        losses = np.empty(self._task.labels.size, self._task.dtype)
+        scores = np.empty_like(losses) if self._options.rule.rank_by == "prob" else losses
+        quick = _quick.serves(self._task)
+        cut = mining_quota(ENGINE, self._options, losses).cut if quick else math.inf
+        tallies = [_quick.NOTHING] * len(pieces)
+
+        def look(number: int, chunk: Chunk, scratch: Scratch) -> None:
+            tallies[number] = self._worker.look(logits, chunk, scratch, losses, scores, cut)
+
+        self._run(look, pieces)
+        if not quick:
+            return self._select(losses, scores)
+        value, found, divisor = _quick.mine(losses, sum(tallies, _quick.NOTHING), cut, self._task)
+        return value, Kept(losses.reshape(self._inputs.labels.shape), found, divisor)
+
+    def backward(self, kept: Kept, cotangent: Any = 1.0) -> np.ndarray:
+        """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
+        labels = self._inputs.labels
+        few = int(kept.cut.count) < _FEW * labels.size
+        gradient = _like(self._inputs.logits, zeros=few)
+        out = classes_first(gradient, self._options.axis)
+        shape = pixel_shape(self._logits, out)
+        logits, out = (array.reshape(self._task.n_classes, *shape) for array in (self._logits, out))
+        cotangent = np.asarray(cotangent, self._task.dtype)
+        if cotangent.ndim:
+            cotangent = flat(cotangent, labels.shape)
+
+        def write(_: int, chunk: Chunk, scratch: Scratch) -> None:
+            self._worker.write_gradient(logits, chunk, scratch, kept, cotangent, out, is_zero=few)
+
+        self._run(write, self._worker.pieces(logits, out))
+        return gradient
+
+    def _run(self, work: Work, pieces: list[Chunk]) -> None:
+        largest = max((block.stop - block.start for chunk in pieces for block in chunk.blocks), default=0)
+
+        def take(jobs: Iterator[tuple[int, Chunk]]) -> None:
+            # Logits that are not finite are provided for, and those of ignored pixels may be anything.
+            with np.errstate(all="ignore"):
+                scratch = Scratch(self._task.dtype, largest * self._task.n_classes)
+                for number, chunk in jobs:
+                    work(number, chunk, scratch)
+
+        worth = 1 + self._logits.size // _PER_THREAD
+        _threads.run(take, list(enumerate(pieces)), min(worth, _threads.thread_count(self._n_threads)))
+
+    def _select(self, losses: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, Kept]:
+        """Mine by any rule, on the whole."""
+        options, shape = self._options, self._inputs.labels.shape
+        targets = read_targets(self._task, slice(None))
+        arrays = (losses, scores, targets.valid, targets.class_scales)
+        losses, scores, valid, class_weights = (array.reshape(shape) for array in arrays)
+        quota = mining_quota(ENGINE, options, losses)
+        selection = select(ENGINE, losses, scores, valid, quota, options.rule, self._inputs.positives, class_weights)
+        value = reduce(ENGINE, losses, selection, options.rule, options.reduction)
+        return value, Kept(scores, selection.mined.cut, selection.divisor)
+
+
+def _like(array: np.ndarray, *, zeros: bool) -> np.ndarray:
+    """Make an array whose axes lie in memory in the order of those of another."""
+    # Not `zeros_like`, which writes the zeros: memory that is fresh from the system holds them.
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    made = (np.zeros if zeros else np.empty)([array.shape[axis] for axis in order], array.dtype)
+    return made.transpose(np.argsort(order))
