@@ -7,16 +7,18 @@ from ohemloss import Backend, register
 from ._library import host_view, kth_largest, total
 from ._module import OhemCELoss
 from ._namespace import device
-from ._op import SUPPORTS, loss
+from ._op import SUPPORTS, loss, value_and_grad
 
 backend = Backend(
     name="torch",
     namespace="ohemloss_torch._namespace",
     device=device,
     host_view=host_view,
+    constant=torch.Tensor.detach,
     kth_largest=kth_largest,
     total=total,
     loss=loss,
+    value_and_grad=value_and_grad,
     supports=SUPPORTS,
 )
 

@@ -11,27 +11,33 @@ from ohemloss import Cut, _composite
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
+from . import _host
 from ._library import is_plain, is_traced
 
 
-def serves(logits: torch.Tensor, *others: torch.Tensor | None) -> bool:
+def is_eager(tensors: Sequence[torch.Tensor]) -> bool:
+    """Tell whether operations on the tensors simply run, at most recorded for a backward pass."""
+    if is_traced() or torch._C._are_functorch_transforms_active() or not all(map(is_plain, tensors)):
+        return False
+    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+
+
+def serves(logits: torch.Tensor, others: Sequence[torch.Tensor]) -> bool:
     """
-    Tell whether `loss` below is right for these tensors, and of use.
+    Tell whether `loss` below is right for these eager tensors, and of use.
 
     Everything else differentiates the composite, operation by operation: transformations of functions, which see
     wrapped tensors; forward mode, which would need a rule of its own; compilers, which do better without a node that is
     opaque to them; weights that want a gradient.
     """
-    if is_traced() or not (torch.is_grad_enabled() and logits.requires_grad):
+    if not wants_gradient([logits]) or wants_gradient(others):
         return False
-    tensors = [logits, *(other for other in others if other is not None)]
-    if torch._C._are_functorch_transforms_active() or not all(map(is_plain, tensors)):
-        return False
-    if any(tensor.is_inference() for tensor in tensors):  # which cannot be kept
-        return False
-    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
-        return False
-    return not any(tensor.requires_grad for tensor in tensors[1:])
+    return not any(tensor.is_inference() for tensor in (logits, *others))  # which cannot be kept
+
+
+def wants_gradient(tensors: Sequence[torch.Tensor]) -> bool:
+    """Tell whether a backward pass may follow."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def loss(engine: Engine, inputs: Inputs, options: Any) -> torch.Tensor:
@@ -50,6 +56,11 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(engine: Engine, options: Any, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        host = _host.host_of(_inputs(tensors), options)
+        if host is not None:
+            value, kept = host.forward()
+            numbers = (kept.divisor, kept.cut.value, kept.cut.tie_weight, kept.cut.count)
+            return tuple(map(_host.tensor, (value, kept.scores, *numbers)))
         steps = _composite.run_steps(engine, _inputs(tensors), options)
         cut, divisor = steps.selection.mined.cut, steps.selection.divisor
         return steps.value, steps.scores, divisor, cut.value, cut.tie_weight, cut.count
@@ -70,6 +81,11 @@ class _Loss(torch.autograd.Function):
             return (None, None, None, *others)
         saved = ctx.saved_tensors
         inputs, (scores, divisor, *cut) = _inputs(saved[: len(_INPUTS)]), saved[len(_INPUTS) :]
+        # With a graph to be made, the gradient itself may be differentiated.
+        host = None if torch.is_grad_enabled() else _host.host_of(inputs, ctx.options, cotangent)
+        if host is not None:
+            kept = _host.kept(scores, divisor, *cut)
+            return (None, None, _host.gradient(host, kept, cotangent), *others)
         gradient = _composite.gradient_of_kept(ctx.engine, inputs, ctx.options, scores, Cut(*cut), divisor, cotangent)
         return (None, None, gradient, *others)
 

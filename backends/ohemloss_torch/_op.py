@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
+
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
-from . import _autograd
+from . import _autograd, _host
 
 # Every option: what is kept for the backward is the same.
 SUPPORTS = frozenset(
@@ -28,7 +30,29 @@ SUPPORTS = frozenset(
 
 def loss(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
     """See `ohemloss.ohem_cross_entropy`."""
-    others = (inputs.labels, inputs.weight, inputs.pixel_weight, inputs.positives, *options.arrays().values())
-    if not _autograd.serves(inputs.logits, *others):
+    others = _others(inputs, options)
+    if not _autograd.is_eager([inputs.logits, *others]):
         return NotImplemented
-    return _autograd.loss(engine, inputs, options)
+    if _autograd.serves(inputs.logits, others):
+        return _autograd.loss(engine, inputs, options)
+    if _autograd.wants_gradient([inputs.logits, *others]):
+        return NotImplemented
+    host = _host.host_of(inputs, options)
+    return NotImplemented if host is None else _host.tensor(host.forward()[0])
+
+
+def value_and_grad(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
+    """See `ohemloss.value_and_grad`."""
+    tensors = [inputs.logits, *_others(inputs, options)]
+    if not _autograd.is_eager(tensors) or _autograd.wants_gradient(tensors):
+        return NotImplemented
+    host = _host.host_of(inputs, options)
+    if host is None:
+        return NotImplemented
+    value, kept = host.forward()
+    return _host.tensor(value), _host.gradient(host, kept)
+
+
+def _others(inputs: Inputs, options: Any) -> list[torch.Tensor]:
+    others = (inputs.labels, inputs.weight, inputs.pixel_weight, inputs.positives, *options.arrays().values())
+    return [other for other in others if other is not None]
