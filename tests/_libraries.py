@@ -31,6 +31,7 @@ class Library:
     eager: bool = True  # shapes may depend on values
     readonly: bool = False
     traced: bool = False  # run through `jax.jit`: nobody can look at a value
+    machine: bool = False  # small arrays are served by machine code, too
     flags: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -74,6 +75,8 @@ class Library:
         if self.id.endswith("cuda"):
             _skip_without_cuda(self)
         with contextlib.ExitStack() as stack:
+            if self.machine:
+                stack.enter_context(machine_from(0))
             if self.package == "array_api_strict":
                 stack.enter_context(warnings.catch_warnings())
                 # "2021.12 was requested but the returned namespace is 2022.12": it has no older one.
@@ -150,6 +153,19 @@ class Library:
         return {"device": self.device}
 
 
+@contextlib.contextmanager
+def machine_from(n_logits: int):
+    """Leave smaller arrays in host memory to NumPy; skip if there is no Numba for the others."""
+    machine: Any = importlib.import_module("ohemloss_numpy._machine")
+    if machine._fused() is None:
+        pytest.skip("numba is not installed, or compiles nothing")
+    before, machine.FROM = machine.FROM, n_logits
+    try:
+        yield
+    finally:
+        machine.FROM = before
+
+
 def _fresh(array: np.ndarray, readonly: bool) -> np.ndarray:
     array = array.copy()
     if readonly:
@@ -176,6 +192,7 @@ _NO_LAZINESS = {"boolean_indexing": False, "data_dependent_shapes": False, "enab
 LIBRARIES = [
     Library("numpy", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS)),
     Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True),
+    Library("numpy-machine", "numpy", "array_api_compat.numpy", floats=("float16", "float32"), machine=True),
     Library("strict", _STRICT, _STRICT, flags={"api_version": "2025.12"}),
     Library("strictest", _STRICT, _STRICT, flags=_NO_LAZINESS, eager=False),
     *(
@@ -186,6 +203,7 @@ LIBRARIES = [
     Library("strict-no_float64", _STRICT, _STRICT, device="no_float64", floats=("float32",)),
     Library("strict-no_x64", _STRICT, _STRICT, device="no_x64", floats=("float32",), label_dtype="int32"),
     Library("torch", "torch", _TORCH, floats=(*HALVES, *FLOATS)),
+    Library("torch-machine", "torch", _TORCH, floats=(*HALVES, "float32"), machine=True),
     Library("torch-cuda", "torch", _TORCH, device="cuda", floats=(*HALVES, *FLOATS), host=False),
     Library("jax", "jax", "jax.numpy", floats=(*HALVES, "float32"), label_dtype="int32", host=False, traced=True),
     Library("jax-x64", "jax", "jax.numpy", flags={"jax_enable_x64": True}),
