@@ -240,24 +240,68 @@ class TestCompiled:
         "function", [ohemloss.ohem_cross_entropy, ohemloss.value_and_grad, jax.grad], ids=lambda f: f.__name__
     )
     def test_search_runs_only_if_needed_and_never_sorts(self, function):
-        """The program holds one branch on the device, and no sort or top_k."""
+        """The program searches in a branch on the device, and holds no sort or top_k."""
         x, y = arrays(*make("40% hard"))
         call = jax.grad(lambda x, y: ohemloss.ohem_cross_entropy(x, y)) if function is jax.grad else function
-        names = [equation.primitive.name for equation in _equations(jax.make_jaxpr(call)(x, y).jaxpr)]
-        assert names.count("cond") == 1
-        assert "while" in names or "scan" in names
+        program = jax.make_jaxpr(call)(x, y).jaxpr
+        names = [equation.primitive.name for equation in _equations(program)]
+        assert {"while", "scan"} & set(names)
+        outside = [equation.primitive.name for equation in _equations(program, into_branches=False)]
+        assert not {"while", "scan"} & set(outside)
         assert not {"sort", "top_k", "approx_top_k"} & set(names)
 
+    @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the formulation for a CPU")
+    @pytest.mark.parametrize("n_classes", [2, 19, 40])
+    @pytest.mark.parametrize("axis", [1, -1])
+    def test_holds_nothing_of_the_size_of_the_logits(self, n_classes, axis):
+        """What the compiler keeps between the loops is some numbers a pixel, with the gradient too."""
+        pixels = (2, 64, 64)
+        x = jax.ShapeDtypeStruct((2, n_classes, 64, 64) if axis == 1 else (*pixels, n_classes), "float32")
+        y = jax.ShapeDtypeStruct(pixels, "int32")
+        for function in (ohemloss.ohem_cross_entropy, jax.grad(ohemloss.ohem_cross_entropy), ohemloss.value_and_grad):
+            compiled = jax.jit(functools.partial(function, axis=axis)).lower(x, y).compile()
+            temporary = compiled.memory_analysis().temp_size_in_bytes / (2 * 64 * 64 * 4)
+            assert temporary < 10, function
 
-def _equations(jaxpr):
+    @pytest.mark.parametrize("on_cpu", [True, False])
+    @pytest.mark.parametrize(("n_classes", "axis"), [(1, 1), (5, 1), (5, -1), (70, 0)])
+    def test_step_over_the_classes_here_and_elsewhere(self, on_cpu, n_classes, axis, monkeypatch, double):
+        """Each platform has a way of its own: value, gradient, and the product of the Hessian with a vector."""
+        from ohemloss_jax import _classes
+
+        branch = (lambda *x, cpu, default: cpu(*x)) if on_cpu else lambda *x, cpu, default: default(*x)
+        monkeypatch.setattr(jax.lax, "platform_dependent", branch)
+        rng = np.random.default_rng(0)
+        x, direction = rng.normal(size=(2, n_classes, 3, 5)) * 5
+        index, counts = rng.integers(0, n_classes, (3, 5)), rng.random((3, 5)) < 0.8
+        one_hot = (np.arange(n_classes)[:, None, None] == index) * counts
+        softmax = np.exp(x) / np.exp(x).sum(0) * counts
+        last = lambda array: jnp.asarray(np.moveaxis(array, 0, axis))
+        axis = axis % 3
+
+        def total(x):
+            return _classes._nll(axis, x, jnp.asarray(counts), jnp.asarray(index)).sum()
+
+        nll = np.log(np.exp(x).sum(0)) - np.take_along_axis(x, index[None], 0)[0]
+        expected = np.where(counts, nll, np.log(n_classes)).sum()
+        np.testing.assert_allclose(total(last(x)), expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(jax.grad(total)(last(x)), last(softmax - one_hot), atol=1e-14)
+        _, product = jax.jvp(jax.grad(total), (last(x),), (last(direction),))
+        expected = softmax * (direction - (softmax * direction).sum(0))
+        np.testing.assert_allclose(product, last(expected), atol=1e-13)
+
+
+def _equations(jaxpr, *, into_branches=True):
     """List the equations of a program and of the programs inside."""
     for equation in jaxpr.eqns:
         yield equation
+        if equation.primitive.name == "cond" and not into_branches:
+            continue
         for value in equation.params.values():
             for inner in value if isinstance(value, (list, tuple)) else [value]:
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
-                    yield from _equations(inner)
+                    yield from _equations(inner, into_branches=into_branches)
 
 
 class TestExport:

@@ -38,7 +38,20 @@ def loss(engine: Engine, inputs: Inputs, options: Any, /) -> jax.Array:
 
 def value_and_grad(engine: Engine, inputs: Inputs, options: Any, /) -> tuple[jax.Array, jax.Array]:
     """See `ohemloss.value_and_grad`."""
-    both: tuple[jax.Array, jax.Array] = _run(_composite.value_and_grad, engine, inputs, options)
+    both: tuple[jax.Array, jax.Array] = _run(_value_and_grad, engine, inputs, options)
+    return both
+
+
+def _value_and_grad(engine: Engine, inputs: Inputs, options: Any) -> tuple[jax.Array, jax.Array]:
+    def of_logits(logits: jax.Array) -> jax.Array:
+        value: jax.Array = _composite.loss(engine, replace(inputs, logits=logits), options)
+        return value
+
+    # Ranked by probability a pixel of weight 0 keeps its logits, and 0 times their derivative need not be 0.
+    if options.rule.rank_by == "prob":
+        return _composite.value_and_grad(engine, inputs, options)
+    # The derivative of the step over the classes is the closed form, and keeps nothing of the size of the logits.
+    both: tuple[jax.Array, jax.Array] = jax.value_and_grad(of_logits)(inputs.logits)
     return both
 
 

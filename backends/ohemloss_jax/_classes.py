@@ -1,0 +1,146 @@
+"""
+The step over the classes, as XLA does it fast.
+
+On a CPU a reduction over an axis that is not the last one is slow, and so is one over an array that was computed: it is
+written to memory first. Slices of the logits, one a class, are fused with all that happens to them into one loop over
+the pixels. But such a loop is fused again into each user of its result, and into the gradient once for each class; a
+branch stops that.
+
+What is so computed has a derivative of its own, in operations on whole arrays: element by element, and fused to one
+loop. It is of the usual kind, so it may be taken forward, backward, and again.
+"""
+
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ohemloss import _softmax
+from ohemloss._targets import Targets
+
+# Slices written out at a time; more classes than that are walked through in a loop, or compiling would take long.
+_SLICES = 32
+
+
+def cross_entropy(
+    engine: Any, logits: jax.Array, targets: Targets, weight: jax.Array | None, options: Any
+) -> tuple[jax.Array, jax.Array | None]:
+    """See `ohemloss._softmax.cross_entropy`."""
+    if options.label_smoothing or not isinstance(logits.shape[options.axis], int):
+        return _softmax.cross_entropy(engine, logits, targets, weight, options)
+    return _nll(options.axis, logits, targets.counts, targets.index), None
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _nll(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:
+    """Compute minus the logarithm of the softmax of the label."""
+    on_cpu = partial(_where_any_counts, partial(_in_one_loop, axis), axis)
+    return jax.lax.platform_dependent(x, counts, index, cpu=on_cpu, default=lambda *x: _nll_of(*_whole(axis, *x)[1:]))
+
+
+@_nll.defjvp  # type: ignore[untyped-decorator,unused-ignore]
+def _nll_jvp(axis: int, primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+    largest, sums, own = _parts(axis, *primals)
+    exps, tangent, at_label = _derivatives(axis, primals, tangents[0], largest)
+    softmax = exps / jnp.expand_dims(sums, axis)
+    return _nll_of(sums, own), jnp.sum(softmax * tangent, axis) - jnp.sum(at_label, axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _parts(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Give the largest logit, the sum of the exponentials less it, and the logit of the label less it."""
+
+    def on_cpu(*operands: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        largest = _where_any_counts(partial(_largest, axis), axis, *operands)
+        return largest, *_where_any_counts(partial(_sums, axis), axis, *operands, largest)
+
+    parts: tuple[jax.Array, jax.Array, jax.Array] = jax.lax.platform_dependent(
+        x, counts, index, cpu=on_cpu, default=partial(_whole, axis)
+    )
+    return parts
+
+
+@_parts.defjvp  # type: ignore[untyped-decorator,unused-ignore]
+def _parts_jvp(axis: int, primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    # The largest logit is a constant: what is made of the three does not depend on it.
+    parts = _parts(axis, *primals)
+    exps, tangent, at_label = _derivatives(axis, primals, tangents[0], parts[0])
+    return parts, (jnp.zeros_like(parts[0]), jnp.sum(exps * tangent, axis), jnp.sum(at_label, axis))
+
+
+def _derivatives(
+    axis: int, primals: tuple[jax.Array, ...], tangent: jax.Array, largest: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Give the exponentials, the tangent, and the tangent at the label, in the shape of the logits."""
+    x, counts, index = primals
+    counts, index, largest = (jnp.expand_dims(array, axis) for array in (counts, index, largest))
+    classes = jnp.arange(x.shape[axis], dtype=index.dtype)
+    is_label = index == jnp.expand_dims(classes, [i for i in range(x.ndim) if i != axis])
+    tangent = _masked(tangent, counts)
+    return jnp.exp(_masked(x, counts) - largest), tangent, jnp.where(is_label, tangent, 0)
+
+
+def _whole(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute the parts by reductions, which other devices do well, and without a branch, for which a host waits."""
+    largest = jnp.max(_masked(x, jnp.expand_dims(counts, axis)), axis)
+    exps, _, at_label = _derivatives(axis, (x, counts, index), x, largest)
+    return largest, jnp.sum(exps, axis), jnp.sum(at_label, axis) - largest
+
+
+def _in_one_loop(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:
+    return _nll_of(*_sums(axis, x, counts, index, _largest(axis, x, counts, index)))
+
+
+def _nll_of(sums: jax.Array, own: jax.Array) -> jax.Array:
+    return jnp.log(sums) - own
+
+
+def _largest(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:
+    return _over_classes(axis, x, jnp.maximum, lambda c, logits: _masked(logits, counts))
+
+
+def _sums(
+    axis: int, x: jax.Array, counts: jax.Array, index: jax.Array, largest: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    over = partial(_over_classes, axis, x, jnp.add)
+    sums = over(lambda c, logits: jnp.exp(_masked(logits, counts) - largest))
+    return sums, over(lambda c, logits: jnp.where(index == c, _masked(logits, counts) - largest, 0))
+
+
+def _masked(x: jax.Array, counts: jax.Array) -> jax.Array:
+    return jnp.where(counts, x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0)
+
+
+def _over_classes(
+    axis: int,
+    x: jax.Array,
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    of: Callable[[Any, jax.Array], jax.Array],
+) -> jax.Array:
+    """Combine ``of(c, logits)`` over the classes."""
+    n_groups = (x.shape[axis] - 1) // _SLICES
+    rest = x.shape[axis] - n_groups * _SLICES  # done first, since a loop needs something to begin with
+
+    def slices(x: jax.Array, n: int) -> list[jax.Array]:
+        return [jax.lax.index_in_dim(x, c, axis, keepdims=False) for c in range(n)]
+
+    def group(i: Any, found: jax.Array) -> jax.Array:
+        first = rest + i * _SLICES
+        logits = slices(jax.lax.dynamic_slice_in_dim(x, first, _SLICES, axis), _SLICES)
+        return reduce(combine, [of(first + j, each) for j, each in enumerate(logits)], found)
+
+    found = reduce(combine, [of(c, each) for c, each in enumerate(slices(x, rest))])
+    return jax.lax.fori_loop(0, n_groups, group, found) if n_groups else found
+
+
+def _where_any_counts(function: Callable[..., Any], axis: int, *operands: jax.Array) -> Any:
+    """Compute where any pixel counts, and else give zeros: a branch, which nothing is fused across."""
+
+    def zeros(x: jax.Array, counts: jax.Array, index: jax.Array, *others: jax.Array) -> Any:
+        # Made of the operands, so that they vary over the devices of a `shard_map` as the answer does.
+        zero = _masked(jax.lax.index_in_dim(x, 0, axis, keepdims=False), counts & (index > index))
+        return jax.tree.map(lambda shape: zero.astype(shape.dtype), jax.eval_shape(function, x, counts, index, *others))
+
+    return jax.lax.cond(jnp.any(operands[1]), function, zeros, *operands)
