@@ -49,3 +49,23 @@ def demo(
         raise typer.Exit(2) from None
     if not passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    pixels: Annotated[int, typer.Option(min=1, metavar="N", help="The largest image has about so many pixels.")] = 2
+    ** 19,
+    classes: Annotated[int, typer.Option(min=1, metavar="N", help="The number of classes.")] = 19,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PICTURE.png", help="Draw time against pixels, and put the picture here.")
+    ] = None,
+) -> None:
+    """Time the loss on this machine, on every installed library that works here."""
+    from . import _bench
+    from ._speed import Plan
+
+    try:
+        _bench.run(Plan(pixels=pixels, classes=classes), plot)
+    except CannotRunError as error:
+        typer.echo(f"ohemloss bench: {error}", err=True)
+        raise typer.Exit(2) from None

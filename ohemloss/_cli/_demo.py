@@ -1,6 +1,5 @@
 """The command `demo`: the worked example, then the photograph."""
 
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -8,15 +7,16 @@ from rich.progress import Progress
 
 from .. import __version__
 from .._typing import Namespace
-from . import _photograph, _picture, _tables, _walkthrough
-from ._errors import CannotRunError
+from . import _photograph, _picture, _png, _tables, _walkthrough
 from ._library import choose
 from ._training import Mined, Plan, train
+
+_OPTION = "--out"
 
 
 def run(backend: str, out: Path, plan: Plan) -> bool:
     """Run the demo; False if a documented number was missed."""
-    _check_writable(out)
+    _png.check_writable(out, _OPTION)
     xp = choose(backend)
     console = Console(highlight=False, markup=False)
     console.print(f"ohemloss {__version__}, demo on {backend}")
@@ -59,7 +59,7 @@ def _show_photograph(console: Console, xp: Namespace, out: Path, plan: Plan) -> 
     try:
         _picture.write(photograph, mined, out)
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise _png.unwritable(out, _OPTION, error) from error
     console.print(f"\nPicture: {out}", soft_wrap=True)
 
 
@@ -69,22 +69,3 @@ def _train(xp: Namespace, photograph: _photograph.Photograph, plan: Plan) -> Min
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("training", total=plan.steps)
         return train(xp, photograph, plan, lambda: progress.advance(task))
-
-
-def _check_writable(out: Path) -> None:
-    """Open the picture's file before the work that would be lost; what is there already stays."""
-    if out.suffix.lower() != ".png":
-        msg = f"`--out` must name a .png file: got {out}."
-        raise CannotRunError(msg)
-    new = not os.path.lexists(out)
-    try:
-        with out.open("ab"):
-            pass
-        if new:
-            out.unlink()
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> CannotRunError:
-    return CannotRunError(f"`--out` cannot be written: {out}: {error.strerror or error}.")

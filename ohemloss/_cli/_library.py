@@ -20,7 +20,7 @@ def choose(name: str) -> Namespace:
         array = xp.asarray(np.ones(1, dtype=np.float32))
         to_numpy(array)  # a lazy library makes nothing before it is asked for values
     except Exception as error:  # drivers and devices fail in ways of their own
-        msg = f"`{name}` is installed but cannot make an array here: {_cause(error)}"
+        msg = f"`{name}` is installed but cannot make an array here: {cause(error)}"
         raise CannotRunError(msg) from error
     library = _registry.library_of(array)
     if library is None:
@@ -37,7 +37,7 @@ def _import(name: str) -> Namespace:
         msg = f"`{name}` cannot be used: `{error.name}` is not installed. {_remedy(name)}"
         raise CannotRunError(msg) from error
     except Exception as error:  # a broken installation can raise anything
-        msg = f"`{name}` cannot be imported: {_cause(error)}"
+        msg = f"`{name}` cannot be imported: {cause(error)}"
         raise CannotRunError(msg) from error
 
 
@@ -49,7 +49,7 @@ def _remedy(name: str) -> str:
     return f"Install it, or choose one of {', '.join(names)}, or the import path of another array API library."
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Give the type and the first line of an error."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else f"{type(error).__name__}."

@@ -14,7 +14,7 @@ _TITLE, _STRIP, _FOOT = 62, 132, 8
 SIZE = (2 * _MARGIN + 2 * _PANEL[0] + _GAP, 2 * (_TITLE + _PANEL[1] + _STRIP) + _FOOT)
 _DPI = 100
 
-_INK, FAINT = "#222222", "#5f6368"
+INK, FAINT = "#222222", "#5f6368"
 LETTERS = 13.5
 _BELOW = 18
 
@@ -30,7 +30,7 @@ def panel(page: Figure, row: int, column: int, title: str) -> Axes:
     """Place a panel with its title."""
     axes = page.add_axes(box_of_panel(row, column))
     axes.set_axis_off()
-    axes.set_title(title, loc="left", fontsize=18, fontweight="bold", color=_INK, pad=10)
+    axes.set_title(title, loc="left", fontsize=18, fontweight="bold", color=INK, pad=10)
     return axes
 
 

@@ -1,4 +1,4 @@
-"""The tables that the demo prints. They fit 80 columns."""
+"""The tables that the commands print. They fit 80 columns."""
 
 from typing import Any
 
@@ -8,7 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ._bandwidth import Floor
 from ._photograph import Photograph
+from ._speed import Speed
 from ._training import Mined
 from ._walkthrough import Stage
 
@@ -58,6 +60,35 @@ def classes_table(photograph: Photograph, mined: Mined) -> Table:
     for i in np.argsort(-mined_sizes / sizes, kind="stable")[:_HARDEST]:
         shares = (mined_sizes[i] / sizes[i], mined_sizes[i] / np.sum(mined_sizes), sizes[i] / np.sum(sizes))
         table.add_row(photograph.names[i], *(f"{share:.1%}" for share in shares))
+    return table
+
+
+def speeds_table(speeds: list[Speed], floor: Floor) -> Table:
+    """Show the time of each library at each size, and at what rate it took the bytes that it must move."""
+    table = _table("library")
+    for column in ("pixels", "forward ms", "GB/s", "value+gradient ms", "GB/s", "ns/pixel"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for n in dict.fromkeys(speed.n_pixels for speed in speeds):
+        least = Speed("floor", n, floor.forward(n), floor.both(n))
+        for speed in (*(speed for speed in speeds if speed.n_pixels == n), least):
+            forward, both = floor.forward_rate(n, speed.forward), floor.both_rate(n, speed.both)
+            times = (
+                f"{1e3 * speed.forward:.3f}",
+                f"{forward / 1e9:.2f}",
+                f"{1e3 * speed.both:.3f}",
+                f"{both / 1e9:.2f}",
+            )
+            table.add_row(speed.library, f"{n:,}", *times, f"{1e9 * speed.both / n:.2f}")
+        table.add_section()
+    return table
+
+
+def refusals_table(refusals: dict[str, str]) -> Table:
+    """Show which libraries could not be timed, and why."""
+    table = _table("not timed")
+    table.add_column("")
+    for name, reason in refusals.items():
+        table.add_row(name, reason)
     return table
 
 

@@ -1,0 +1,26 @@
+"""Whether a picture can be written, asked before the work that would be lost."""
+
+import os
+from pathlib import Path
+
+from ._errors import CannotRunError
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Open the picture's file; what is there already stays."""
+    if path.suffix.lower() != ".png":
+        msg = f"`{option}` must name a .png file: got {path}."
+        raise CannotRunError(msg)
+    new = not os.path.lexists(path)
+    try:
+        with path.open("ab"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise unwritable(path, option, error) from error
+
+
+def unwritable(path: Path, option: str, error: OSError) -> CannotRunError:
+    """Make the error that says why not."""
+    return CannotRunError(f"`{option}` cannot be written: {path}: {error.strerror or error}.")

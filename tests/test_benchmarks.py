@@ -1,0 +1,300 @@
+"""The benchmarks: what they compare gives the same numbers, on data as announced, in turn, and memory is seen."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import ohemloss
+from tests import _processes
+
+pytest.importorskip("benchmarks", reason="the sources are not here")
+
+from benchmarks import _baselines, _calls, _cases, _data, _timing
+
+SHAPE = (2, 5, 48, 64)
+ONCE = _timing.Rounds(warm=0, least=1, most=1, seconds=0)
+TINY = _cases.Sizes(
+    regimes=(0.4,),
+    headline=(1, 3, 16, 16),
+    small=((1, 3, 16, 16),),
+    classes=((1, 2, 16, 16),),
+    layouts=(1, 3, 16, 16),
+    line=(8, 2, 16, 16),
+)
+
+
+@pytest.fixture(params=_data.REGIMES, ids=str)
+def data(request):
+    return _data.make(SHAPE, request.param)
+
+
+def pytorch(data):
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(data.logits).requires_grad_(), torch.from_numpy(data.labels)
+
+
+@pytest.mark.parametrize("hard", _data.REGIMES)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 2, 16, 16), (1, 19, 128, 256), (1, 150, 32, 32)], ids=str)
+def test_regimes(shape, hard):
+    data = _data.make(shape, hard)
+    assert (data.logits.shape, data.labels.shape) == (shape, (shape[0], *shape[2:]))
+    assert (data.logits.dtype, data.labels.dtype) == (np.float32, np.int64)
+    n_pixels = data.labels.size
+    # Of few pixels the sample is all, but some are ignored after it was looked at.
+    assert _data.share_of_hard(data) == pytest.approx(hard, abs=0.02 + 4 / n_pixels**0.5 * (hard * (1 - hard)) ** 0.5)
+    ignored = data.labels == _data.IGNORE
+    assert np.all(ignored[:, : shape[2] // 20])
+    assert np.mean(ignored[:, shape[2] // 20 :]) == pytest.approx(0.02, abs=0.02)
+    assert np.all(data.labels[~ignored] < shape[1])
+
+
+def test_data_are_the_same_each_time():
+    first, again = (_data.make(SHAPE, 0.4) for _ in range(2))
+    np.testing.assert_array_equal(first.logits, again.logits)
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.logits, _data.make(SHAPE, 0.4, seed=1).logits)
+
+
+def test_share_of_hard_by_the_definition(data):
+    p = np.exp(data.logits) / np.exp(data.logits).sum(axis=1, keepdims=True)
+    valid = data.labels != _data.IGNORE
+    own = np.take_along_axis(p, np.where(valid, data.labels, 0)[:, None], 1)[:, 0]
+    assert _data.share_of_hard(data) == pytest.approx(np.mean(own[valid] < 0.7), abs=1e-3)
+
+
+def test_eager_is_ours(data):
+    logits, labels = pytorch(data)
+    from benchmarks import _baselines_torch
+
+    _same_in_torch(_baselines_torch.eager, ohemloss.ohem_cross_entropy, logits, labels)
+
+
+def test_plain_mines_nothing(data):
+    logits, labels = pytorch(data)
+    from benchmarks import _baselines_torch
+
+    def everything(logits, labels):
+        return ohemloss.ohem_cross_entropy(logits, labels, thresh=None, min_kept=1.0)
+
+    _same_in_torch(_baselines_torch.plain, everything, logits, labels)
+
+
+@pytest.mark.parametrize("min_kept", [1, 500, 10**6])
+def test_hrnet_is_the_recipe(min_kept, data):
+    logits, labels = pytorch(data)
+    from benchmarks import _baselines_torch
+
+    recipe = ohemloss.recipes.hrnet(ignore_label=255, thres=0.7, min_kept=min_kept)
+    _same_in_torch(lambda x, y: _baselines_torch.hrnet(x, y, min_kept), recipe, logits, labels)
+
+
+def _same_in_torch(theirs, ours, logits, labels):
+    import torch
+
+    values = [loss(logits, labels) for loss in (theirs, ours)]
+    gradients = [torch.autograd.grad(value, logits)[0] for value in values]
+    torch.testing.assert_close(*values, rtol=1e-5, atol=0)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-9)
+
+
+def test_naive_is_ours(data):
+    value, gradient = ohemloss.value_and_grad(data.logits, data.labels)
+    naive, naive_gradient = _baselines.numpy_value_and_grad(data.logits, data.labels)
+    assert naive == pytest.approx(float(value), rel=1e-5)
+    assert _baselines.numpy_loss(data.logits, data.labels) == naive
+    assert naive_gradient.dtype == np.float32
+    np.testing.assert_allclose(naive_gradient, gradient, rtol=1e-4, atol=1e-9)
+
+
+def test_optax_is_ours(data):
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    logits, labels = jax.numpy.asarray(data.logits), jax.numpy.asarray(data.labels.astype(np.int32))
+
+    def ours(logits, labels):
+        return ohemloss.ohem_cross_entropy(logits, labels, min_kept=labels.size // 16)
+
+    (value, gradient), (expected, expected_gradient) = (
+        jax.jit(jax.value_and_grad(loss))(logits, labels) for loss in (_baselines.optax_loss(), ours)
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-9)
+
+
+def test_variants_are_called_in_turn():
+    order = []
+    variants = {name: lambda name=name: order.append(name) for name in "abc"}
+    times = _timing.interleave(variants, _timing.Rounds(warm=2, least=3, most=3))
+    assert order == list("abc") * 5
+    assert {name: len(seconds) for name, seconds in times.seconds.items()} == dict.fromkeys("abc", 3)
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 2), (1e9, 6)])
+def test_rounds_end_with_the_seconds(seconds, rounds):
+    calls = []
+    _timing.interleave({"a": lambda: calls.append(1)}, _timing.Rounds(warm=0, least=2, most=6, seconds=seconds))
+    assert len(calls) == rounds
+
+
+def test_medians_and_ratios():
+    """Rounds in which the whole machine was slow change no ratio."""
+    times = _timing.Times({"ours": [1.0, 2.0, 40.0], "theirs": [3.0, 6.0, 120.0]})
+    assert (times.median("ours"), times.median("theirs")) == (2.0, 6.0)
+    assert times.ratio("theirs", "ours") == 3.0
+
+
+@pytest.mark.parametrize("layout", _calls.LAYOUTS)
+def test_layouts(layout):
+    torch = pytest.importorskip("torch")
+    data = _data.make(SHAPE, 0.4)
+    logits, labels = _calls._laid_out(torch.from_numpy(data.logits), torch.from_numpy(data.labels), layout)
+    assert logits.is_contiguous() == (layout in ("contiguous", "rows"))
+    assert logits.is_contiguous(memory_format=torch.channels_last if logits.ndim == 4 else torch.contiguous_format) == (
+        layout in ("channels_last", "rows")
+    )
+    value = float(ohemloss.ohem_cross_entropy(logits, labels))
+    assert value == pytest.approx(float(ohemloss.ohem_cross_entropy(data.logits, data.labels)), rel=1e-5)
+
+
+def test_leaves_are_not_shared():
+    pytest.importorskip("torch")
+    data = _data.make((1, 2, 16, 16), 0.4)
+    ours, again, eager = (
+        _calls.torch_call(name, data, backward=True) for name in (_calls.OURS, _calls.OURS, _calls.EAGER)
+    )
+    gradients = [np.asarray(call()) for call in (ours, again, eager)]
+    assert not np.shares_memory(gradients[0], gradients[1])
+    np.testing.assert_allclose(gradients[0], gradients[2], rtol=1e-4, atol=1e-9)
+    np.testing.assert_array_equal(np.asarray(ours()), gradients[1])  # not added up
+
+
+def test_memory_probe_sees_an_allocation():
+    code = """
+    import json
+    import numpy as np
+    from benchmarks._memory import extra_peak
+    def call(n):
+        np.ones(n * 2**20, np.uint8)  # freed before the call returns
+        return np.ones(2**20, np.uint8)
+    print(json.dumps([extra_peak(lambda: call(n)) / 2**20 for n in (64, 16, 0)]))
+    """
+    peaks = _processes.run(code)
+    if sys.platform == "linux":
+        np.testing.assert_allclose(peaks, [64, 16, 1], atol=1.5)
+    else:  # the mark is never set back
+        assert peaks[0] == pytest.approx(64, abs=4)
+
+
+def test_memory_of_a_loss():
+    pytest.importorskip("torch")
+    from benchmarks import _memory
+
+    probe = _memory.Probe(_calls.EAGER, True, (1, 19, 256, 256))
+    assert probe.n_pixels == 256 * 256
+    # At least the gradient and the probabilities.
+    assert 1.9 < _memory.measure(probe) / probe.gradient_bytes < 10
+
+
+def test_memory_probe_that_fails():
+    from benchmarks import _memory
+
+    with pytest.raises(RuntimeError, match="no_such"):
+        _memory.measure(_memory.Probe("no_such", False, (1, 2, 16, 16)))
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Everything but memory and what is compiled long, once, on images of a few pixels."""
+    for name in ("torch", "rich"):
+        pytest.importorskip(name)
+    from benchmarks import __main__ as command
+
+    return command.measure(TINY, ONCE, [group for group in command._GROUPS if group not in ("jax", "memory")])
+
+
+def test_cases(results):
+    rows = list(results.rows())
+    groups = {group: sum(row["group"] == group for row in rows) for group in {row["group"] for row in rows}}
+    assert groups == {
+        "headline": 2 * 4,
+        "numpy": 2 * 2,
+        "sizes": 2 * 2,
+        "classes": 2 * 2,
+        "layouts": 3 * 2 * 2,
+        "dtypes": 3 * 2 * 2,
+        "line": 4,
+    }
+    line = [row for row in rows if row["group"] == "line"]
+    assert [round(1e6 * row["ms"] / row["ns_per_pixel"]) for row in line] == [256, 512, 1024, 2048]
+    assert all(row["to_ours"] == 1 for row in rows if row["variant"] == _calls.OURS)
+
+
+def test_cases_of_jax():
+    for name in ("jax", "optax", "rich"):
+        pytest.importorskip(name)
+    from benchmarks import __main__ as command
+
+    rows = list(command.measure(TINY, ONCE, ["jax"]).rows())
+    assert [(row["backward"], row["variant"]) for row in rows] == [
+        (backward, variant) for backward in (False, True) for variant in (_calls.OURS, _calls.OPTAX)
+    ]
+
+
+def test_full_shapes_are_about_as_large_as_the_headline():
+    sizes = _cases.Sizes()
+    for shape in sizes.classes:
+        assert np.prod(shape) == pytest.approx(np.prod(sizes.headline), rel=0.06)
+
+
+def test_targets(results):
+    from benchmarks import _memory, _targets
+    from benchmarks._results import Results
+
+    probe = _memory.Probe(_calls.OURS, True, (1, 19, 1024, 1024))
+    peaks = [(probe, 19 * 4 * 2**20 + 21 * 2**20), (_memory.Probe(_calls.OURS, False, probe.shape), 2**20)]
+    found = _targets.targets(Results(results.times, peaks))
+    assert len(found) == len({target.name for target in found}) == 11
+    assert [target.met for target in found[-2:]] == [True, False]
+    assert found[-1].bound == 19 * 4 + 12 + 8
+    assert _targets.targets(Results()) == []
+
+
+def test_worst_ratio_counts():
+    from benchmarks import _targets
+    from benchmarks._results import Results
+
+    def case(name, seconds):
+        return _cases.Case("sizes", name, True, SHAPE, dict), _timing.Times({"ours": [1.0], "eager": [seconds]})
+
+    (target,) = _targets.targets(Results([case("a", 3.0), case("b", 0.9)]))
+    assert (target.measured, target.met) == (0.9, False)
+
+
+def test_command(results, monkeypatch, capsys, tmp_path):
+    from benchmarks import __main__ as command
+
+    monkeypatch.setattr(command, "measure", lambda sizes, rounds, groups: results)
+    monkeypatch.setenv("COLUMNS", "80")
+    command.main(["--quick", "--json", str(tmp_path / "a.json")])
+    out, err = capsys.readouterr()
+    assert err == ""
+    tables = out[out.index("\nours ") :]
+    assert max(map(len, tables.splitlines())) <= 80
+    assert "…" not in tables
+    assert "targets" in tables
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["times"] == list(results.rows())
+    assert {"processor", "threads", "packages"} < set(written["machine"])
+    assert len(written["targets"]) == 9
+
+
+def test_wrong_use(capsys):
+    for name in ("torch", "rich"):
+        pytest.importorskip(name)
+    from benchmarks import __main__ as command
+
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--only", "no_such"])
+    assert "no_such" in capsys.readouterr().err
