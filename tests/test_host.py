@@ -496,6 +496,19 @@ def functions():
 
 
 class TestMachineCode:
+    def test_nowhere_to_keep_it(self, functions, monkeypatch):
+        """Without a folder that can be written to, the code is made anew in each process."""
+        from ohemloss_numpy import _fused
+
+        def njit(cache=False, **options):
+            if cache:
+                raise RuntimeError
+            return numba.njit(**options)
+
+        numba = pytest.importorskip("numba")
+        monkeypatch.setattr(_fused, "njit", njit)
+        assert _fused._jit(lambda x: x + 1)(2) == 3
+
     def test_exp(self, functions):
         x = np.linspace(-87.3365, 60, 2_000_001).astype(np.float32)
         x = np.concatenate([x, np.geomspace(1e-30, 1, 100_001).astype(np.float32)])
