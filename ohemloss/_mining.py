@@ -79,7 +79,7 @@ def mine(engine: Engine, scores: Array, pool: Array, quota: Quota, counts: Count
         threshold = math.copysign(math.inf, threshold)
     ranked = engine.where(pool, scores, -float("inf"))
     n_pool = engine.count(pool, axes)
-    n_min = _places(engine, quota.min_kept, n_pool, counts)
+    n_min = places(engine, quota.min_kept, n_pool, counts)
     above_threshold = ~(ranked < threshold) if quota.ties == "keep" else ~(ranked <= threshold)
     n_hard = engine.count(pool & above_threshold, axes)
     enough = n_hard >= n_min
@@ -116,7 +116,7 @@ def weigh(engine: Engine, scores: Array, pool: Array, cut: Cut, positives: Array
     return xp.where(tied, cut.tie_weight, xp.astype(above, compute_dtype(xp, scores.dtype)))
 
 
-def _places(engine: Engine, min_kept: MinKept, n_pool: Array, counts: Counts) -> Array:
+def places(engine: Engine, min_kept: MinKept, n_pool: Array, counts: Any = None) -> Array:
     """Turn `min_kept` into a number of elements, never more than the pool has, and never less than none."""
     xp = engine.xp
     asked: Any = min_kept(counts) if callable(min_kept) and not is_array(min_kept) else min_kept
@@ -156,14 +156,18 @@ def _floor_of_float_product(engine: Engine, n: Array, fraction: Array) -> Array:
     return xp.astype(xp.where(xp.abs(product - nearest) <= rounding, nearest, xp.floor(product)), n.dtype)
 
 
+def as_ratio(fraction: float) -> tuple[int, int]:
+    """Give the ratio that a fraction is taken for: the nearest one with a denominator up to 2**20."""
+    return Fraction(fraction).limit_denominator(_DIGIT**2).as_integer_ratio()
+
+
 def floor_of_product(n: Array, fraction: float) -> Array:
     """
     Compute ``floor(n * fraction)`` exactly, in 32-bit integers if that is what the library has.
 
     A float product would depend on the library: 0.7 * 10 is 7 in float64 and 6.9999998 in float32.
     """
-    ratio = Fraction(fraction).limit_denominator(_DIGIT**2)
-    a, b = ratio.numerator, ratio.denominator
+    a, b = as_ratio(fraction)
     whole, rest = n // b, n % b
     high, low = rest // _DIGIT, rest % _DIGIT
     upper = high * a
