@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from ohemloss import Cut, _composite
+from ohemloss import _composite
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
-from . import _host
+from . import _served
+from ._kept import Kept
 from ._library import is_plain, is_traced
 
 
@@ -55,22 +56,22 @@ class _Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(engine: Engine, options: Any, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        host = _host.host_of(_inputs(tensors), options)
-        if host is not None:
-            value, kept = host.forward()
-            numbers = (kept.divisor, kept.cut.value, kept.cut.tie_weight, kept.cut.count)
-            return tuple(map(_host.tensor, (value, kept.scores, *numbers)))
-        steps = _composite.run_steps(engine, _inputs(tensors), options)
-        cut, divisor = steps.selection.mined.cut, steps.selection.divisor
-        return steps.value, steps.scores, divisor, cut.value, cut.tie_weight, cut.count
+    def forward(engine: Engine, options: Any, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        call = _served.call_of(engine, _inputs(tensors), options)
+        if call is not None:
+            value, kept = call.forward()
+        else:
+            steps = _composite.run_steps(engine, _inputs(tensors), options)
+            value, selection = steps.value, steps.selection
+            kept = Kept(steps.scores, None, selection.mined.cut, selection.divisor)
+        return value, *kept.tensors()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor | None, ...]) -> None:
         ctx.engine, options, *tensors = inputs
         # The backward has no use for them, and a buffer may be filled again before it runs.
         ctx.options = replace(options, thresh=None, min_kept=0)
-        ctx.mark_non_differentiable(*output[1:])
+        ctx.mark_non_differentiable(*(tensor for tensor in output[1:] if tensor is not None))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *output[1:])
 
@@ -80,14 +81,13 @@ class _Loss(torch.autograd.Function):
         if cotangent is None:
             return (None, None, None, *others)
         saved = ctx.saved_tensors
-        inputs, (scores, divisor, *cut) = _inputs(saved[: len(_INPUTS)]), saved[len(_INPUTS) :]
+        inputs, kept = _inputs(saved[: len(_INPUTS)]), Kept.of(*saved[len(_INPUTS) :])
         # With a graph to be made, the gradient itself may be differentiated.
-        host = None if torch.is_grad_enabled() else _host.host_of(inputs, ctx.options, cotangent)
-        if host is not None:
-            kept = _host.kept(scores, divisor, *cut)
-            return (None, None, _host.gradient(host, kept, cotangent), *others)
-        gradient = _composite.gradient_of_kept(ctx.engine, inputs, ctx.options, scores, Cut(*cut), divisor, cotangent)
-        return (None, None, gradient, *others)
+        call = None if torch.is_grad_enabled() else _served.call_of(ctx.engine, inputs, ctx.options, cotangent)
+        if call is not None:
+            return (None, None, call.backward(kept, cotangent), *others)
+        found = (kept.scores, kept.cut, kept.divisor, cotangent)
+        return (None, None, _composite.gradient_of_kept(ctx.engine, inputs, ctx.options, *found), *others)
 
 
 # In the order in which the node takes and keeps them.

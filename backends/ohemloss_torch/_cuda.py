@@ -3,7 +3,7 @@
 import functools
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,8 @@ from ohemloss._mining import as_ratio, places
 from ohemloss._options import Options
 from ohemloss._rule import mining_quota, out_of_range
 
+from ._kept import Kept
+
 # Where the kernels run; the tests add the host, where Triton's interpreter runs them.
 DEVICES = {"cuda"}
 
@@ -27,25 +29,16 @@ _MOST_PIXELS = 2**31 - 2**24
 _LARGEST_COUNT = 2**62
 _USUAL = MiningRule()
 
-# Logits of one block, and how many of its pixels lie side by side where the classes do not: 16 bytes for each thread.
-_TILE, _PIXELS, _CLASSES = 4096, 512, 128
 _WARPS = 4
-# Of the passes over the losses alone. So many programs fill the largest device a few times.
+# Where the classes are neighbours in memory: logits that a block takes at a time, and at most so many of its pixels
+# and classes. With more of them a thread would run out of registers.
+_TILE, _PIXELS, _CLASSES = 1024, 512, 128
+# Of the passes over the losses alone: so many programs fill the largest device a few times.
 _BLOCK, _PROGRAMS = 1024, 1024
-
-
-@dataclass(frozen=True)
-class Kept:
-    """
-    What the forward pass leaves for the backward pass.
-
-    `scores` is the loss of each pixel, minus infinity where ignored; `nlls` the loss without weights, if there are any.
-    """
-
-    scores: torch.Tensor
-    nlls: torch.Tensor | None
-    cut: Cut
-    divisor: torch.Tensor
+# Of one digit of the search for the k-th largest; the kernels know it, too.
+_DIGIT_BITS = 8
+# Of the one program that adds what the blocks have counted.
+_TALLY = 4096
 
 
 class Device:
@@ -70,70 +63,77 @@ class Device:
         self._n_pixels = inputs.labels.numel()
         self._dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
         self._bits = 64 if self._dtype == torch.float64 else 32
-        self._weighted = inputs.weight is not None or inputs.pixel_weight is not None
+        self._tile = _tile(self._inputs.logits, options.axis)
+        self._n_blocks = math.ceil(self._n_pixels / self._tile["BLOCK_P"])
 
     def forward(self) -> tuple[torch.Tensor, Kept]:
         """Compute the loss, and what the backward pass needs."""
         with self._current():
-            n_blocks = self._n_blocks()
             losses = self._new(self._inputs.labels.shape)
-            nlls = self._new(losses.shape) if self._weighted else None
-            counts, sums = self._new(2 * n_blocks, torch.int32), self._new(n_blocks)
+            has_weights = self._inputs.weight is not None or self._inputs.pixel_weight is not None
+            nlls = self._new(losses.shape) if has_weights else None
+            counts, sums = self._new(2 * self._n_blocks, torch.int32), self._new(self._n_blocks)
             cut = self._cut(losses)
-            if n_blocks:
+            if self._n_blocks:
                 outputs = (losses, nlls, counts, sums)
-                self._kernels.forward[(n_blocks,)](*self._arrays(), cut, *outputs, *self._numbers(), **self._flags())
-            return self._mine(losses, nlls, cut, counts, sums)
+                self._kernels.forward[(self._n_blocks,)](
+                    *self._arrays(), cut, *outputs, *self._numbers(), **self._flags(), **self._tile
+                )
+            tallied, hard_sum = self._tally(counts, sums)
+            value, found, divisor = self._mine(losses, cut, tallied, hard_sum)
+            return value, Kept(losses, nlls, found, divisor)
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
         with self._current():
             gradient = torch.empty_like(self._inputs.logits)
             if _grid(self._inputs, self._options.axis, gradient) is None:
-                # Only of logits that overlap themselves: the gradient cannot lie as they do.
-                return Device(self._engine, _contiguous(self._inputs), self._options, self._kernels).backward(
-                    kept, cotangent
-                )
+                # Of logits that overlap themselves: the gradient cannot lie as they do.
+                copied = Device(self._engine, _contiguous(self._inputs), self._options, self._kernels)
+                return copied.backward(kept, cotangent)
             cotangent = self._full(1.0) if cotangent is None else cotangent.to(self._dtype)
             found = (kept.scores, kept.nlls, kept.cut.value, kept.cut.tie_weight, kept.divisor, cotangent)
-            if self._n_pixels:
-                self._kernels.backward[(self._n_blocks(),)](
-                    *self._arrays(), *found, gradient, *self._numbers(gradient), **self._flags()
+            if self._n_blocks:
+                self._kernels.backward[(self._n_blocks,)](
+                    *self._arrays(), *found, gradient, *self._numbers(gradient), **self._flags(), **self._tile
                 )
             return gradient
 
-    def _mine(
-        self, losses: torch.Tensor, nlls: torch.Tensor | None, cut: torch.Tensor, counts: torch.Tensor, sums: torch.Tensor
-    ) -> tuple[torch.Tensor, Kept]:
-        """Find the cut, and add what is above it."""
-        kernels, options, bits = self._kernels, self._options, self._bits
+    def _tally(self, counts: torch.Tensor, sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Count the valid pixels, the hard ones, and how many are kept at least; add the losses of the hard ones."""
         tallied, hard_sum = self._new(3, torch.int64), self._new((), torch.float64)
-        value, numbers, count = self._new(()), self._new(3), self._new((), torch.int64)
+        min_kept: Any = self._options.min_kept
         ratio, limit = (1, 1), _LARGEST_COUNT
-        if isinstance(options.min_kept, float):
-            ratio = as_ratio(options.min_kept)
-        elif isinstance(options.min_kept, int):
-            limit = min(options.min_kept, limit)
-        tile = {"BLOCK": _TILE, "num_warps": 2 * _WARPS}
-        kernels.tally[(1,)](counts, sums, sums.numel(), *ratio, limit, tallied, hard_sum, **tile)
-        if is_array(options.min_kept):
-            tallied[2] = places(self._engine, options.min_kept, tallied[0])
-        table = torch.zeros((bits // 8, 256), dtype=torch.int32, device=losses.device)
+        if isinstance(min_kept, float):
+            ratio = as_ratio(min_kept)
+        elif isinstance(min_kept, int):
+            limit = min(min_kept, limit)
+        size = {"BLOCK": _TALLY, "num_warps": 4 * _WARPS}
+        self._kernels.tally[(1,)](counts, sums, self._n_blocks, *ratio, limit, tallied, hard_sum, **size)
+        if is_array(min_kept):
+            tallied[2] = places(self._engine, min_kept, tallied[0])
+        return tallied, hard_sum
+
+    def _mine(
+        self, losses: torch.Tensor, cut: torch.Tensor, tallied: torch.Tensor, hard_sum: torch.Tensor
+    ) -> tuple[torch.Tensor, Cut, torch.Tensor]:
+        """Give the value, the cut, and the divisor. What is started for too few hard pixels ends at once if enough are."""
+        kernels, n_digits = self._kernels, self._bits // _DIGIT_BITS
         n_steps = max(1, math.ceil(self._n_pixels / (_BLOCK * _PROGRAMS)))
         n_programs = math.ceil(self._n_pixels / (_BLOCK * n_steps))
-        above = self._new(n_programs)
-        tile = {"BITS": bits, "BLOCK": _BLOCK, "num_warps": _WARPS}
+        table, above = self._new((n_digits, 2**_DIGIT_BITS), torch.int32).zero_(), self._new(n_programs)
+        size = {"BITS": self._bits, "BLOCK": _BLOCK, "num_warps": _WARPS}
         if n_programs:
-            for digit in range(bits // 8):
-                kernels.count_digits[(n_programs,)](
-                    losses, tallied, table, self._n_pixels, n_steps, DIGIT=digit, **tile
-                )
-            kernels.add_above[(n_programs,)](losses, tallied, table, above, self._n_pixels, n_steps, **tile)
+            pixels = (self._n_pixels, n_steps)
+            for digit in range(n_digits):
+                kernels.count_digits[(n_programs,)](losses, tallied, table, *pixels, DIGIT=digit, **size)
+            kernels.add_above[(n_programs,)](losses, tallied, table, above, *pixels, **size)
+        # The value by itself: who changes it in place must not change what is kept.
+        value, numbers, count = self._new(()), self._new(3), self._new((), torch.int64)
+        mean = self._options.reduction == "mean"
         found = (value, numbers, count)
-        kernels.finish[(1,)](
-            cut, tallied, hard_sum, table, above, n_programs, *found, MEAN=options.reduction == "mean", **tile
-        )
-        return value, Kept(losses, nlls, Cut(numbers[0], numbers[1], count), numbers[2])
+        kernels.finish[(1,)](cut, tallied, hard_sum, table, above, n_programs, *found, MEAN=mean, **size)
+        return value, Cut(numbers[0], numbers[1], count), numbers[2]
 
     def _cut(self, losses: torch.Tensor) -> torch.Tensor:
         """Give the threshold in units of the loss, NaN if an option that came as a tensor is out of its range."""
@@ -148,32 +148,20 @@ class Device:
         return inputs.logits, inputs.labels, inputs.weight, inputs.pixel_weight
 
     def _numbers(self, *gradient: torch.Tensor) -> tuple[int, ...]:
-        """Give the sizes and the strides, in the order in which the kernels take them."""
-        found = _grid(self._inputs, self._options.axis, *gradient)
-        assert found is not None  # which the caller has seen to
-        (_, middle, length), (x, y, u, *g) = found
-        axis = self._options.axis
+        """Give sizes and strides in the order in which the kernels take them."""
+        logits, axis = self._inputs.logits, self._options.axis
+        (_, middle, length), (x, y, u, *g) = _grid(self._inputs, axis, *gradient)
         of_gradient = (*g[0], gradient[0].stride(axis)) if gradient else ()
-        n_classes, class_stride = self._inputs.logits.shape[axis], self._inputs.logits.stride(axis)
-        ignored = _as_int64(self._options.ignore_index, self._inputs.labels.dtype) or 0
-        return (self._n_pixels, n_classes, length, middle, *x, class_stride, *y, *u, *of_gradient, ignored)
+        sizes = (self._n_pixels, logits.shape[axis], length, middle)
+        ignored = _as_int64(self._options.ignore_index, self._inputs.labels.dtype)
+        return (*sizes, *x, logits.stride(axis), *y, *u, *of_gradient, ignored or 0)
 
-    def _flags(self) -> dict[str, Any]:
-        pixels, classes = self._tile()
+    def _flags(self) -> dict[str, bool]:
         return {
             "IGNORES": _as_int64(self._options.ignore_index, self._inputs.labels.dtype) is not None,
             "WEIGHTED": self._inputs.weight is not None,
             "SCALED": self._inputs.pixel_weight is not None,
-            "BLOCK_P": pixels,
-            "BLOCK_C": classes,
-            "num_warps": _WARPS,
         }
-
-    def _tile(self) -> tuple[int, int]:
-        return _tile(self._inputs.logits.shape[self._options.axis], self._inputs.logits.stride(self._options.axis))
-
-    def _n_blocks(self) -> int:
-        return math.ceil(self._n_pixels / self._tile()[0])
 
     def _current(self) -> AbstractContextManager[Any]:
         """Make the device of the tensors the current one: kernels start there, on its current stream."""
@@ -188,7 +176,7 @@ class Device:
 
 
 def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.Tensor) -> Device | None:
-    """Give the call on its device; None if the kernels are not for it, or Triton is not there."""
+    """Give the call on its device, where `others` must be too; None if the kernels are not for it, or not there."""
     logits, labels = inputs.logits, inputs.labels
     if logits.device.type not in DEVICES or logits.dtype not in _DTYPES or labels.numel() > _MOST_PIXELS:
         return None
@@ -203,13 +191,6 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
     return None if kernels is None else Device(engine, inputs, options, kernels)
 
 
-def _has_memory(tensor: torch.Tensor) -> bool:
-    # By its keys: a cotangent of `is_grads_batched` looks like any tensor, and has none of its own memory.
-    keys = torch._C._dispatch_keys(tensor)
-    of_device = torch._C.DispatchKey.CPU if tensor.device.type == "cpu" else torch._C.DispatchKey.CUDA
-    return keys.has(of_device) and tensor.layout == torch.strided and not tensor.is_neg()
-
-
 @functools.cache
 def _kernels() -> ModuleType | None:
     try:
@@ -219,25 +200,31 @@ def _kernels() -> ModuleType | None:
     return _kernels
 
 
-def _tile(n_classes: int, class_stride: int) -> tuple[int, int]:
-    """Give how many pixels and classes a block takes at a time, so that neighbours in memory are read together."""
-    classes = _power_of_2(n_classes, _CLASSES) if class_stride == 1 else _TILE // _PIXELS // 2
-    return min(_PIXELS, _TILE // classes), classes
+def _has_memory(tensor: torch.Tensor) -> bool:
+    # By its keys: a cotangent of `is_grads_batched` looks like any tensor, and has none of its own memory.
+    keys, key = torch._C._dispatch_keys(tensor), torch._C.DispatchKey
+    here = keys.has(key.CPU if tensor.device.type == "cpu" else key.CUDA)
+    return here and tensor.layout == torch.strided and not tensor.is_neg()
 
 
-def _power_of_2(n: int, most: int) -> int:
-    """Give the smallest power of 2 that is at least n, or the largest allowed."""
-    return min(1 << (n - 1).bit_length(), most)
+def _tile(logits: torch.Tensor, axis: int) -> dict[str, int]:
+    """Say how many pixels and classes a block takes at a time, so that neighbours in memory are read together."""
+    n_classes = logits.shape[axis]
+    if logits.stride(axis) == 1 and n_classes > 1:
+        classes = min(1 << (n_classes - 1).bit_length(), _CLASSES)
+        pixels = min(_PIXELS, _TILE // classes)
+    else:
+        # Each thread reads 16 bytes of a class, and holds a few classes: no sum crosses threads.
+        pixels, classes = 32 * _WARPS * 16 // logits.element_size(), 4
+    return {"BLOCK_P": pixels, "BLOCK_C": classes, "num_warps": _WARPS}
 
 
 def _grid(inputs: Inputs, axis: int, *gradient: torch.Tensor) -> Any:
     """Lay out the pixels of logits, labels, pixel weights, and a gradient; None if that needs too many axes."""
-    of_logits = [
-        [step for i, step in enumerate(tensor.stride()) if i != axis] for tensor in (inputs.logits, *gradient)
-    ]
     shape, weights = inputs.labels.shape, inputs.pixel_weight
-    of_weights = [0] * len(shape) if weights is None else weights.expand(shape).stride()
-    return lay_out(shape, of_logits[0], inputs.labels.stride(), of_weights, *of_logits[1:])
+    x, *g = ([step for i, step in enumerate(tensor.stride()) if i != axis] for tensor in (inputs.logits, *gradient))
+    u = [0] * len(shape) if weights is None else weights.expand(shape).stride()
+    return lay_out(shape, x, inputs.labels.stride(), u, *g)
 
 
 def _contiguous(inputs: Inputs) -> Inputs:

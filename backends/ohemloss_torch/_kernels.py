@@ -48,10 +48,10 @@ def _read_label(labels, place, inside, n_classes, ignore_index, IGNORES: tl.cons
 
 
 @triton.jit
-def _logits(x, class_stride, first, looked, n_classes, BLOCK_C: tl.constexpr, T: tl.constexpr):
-    """Load some classes of some pixels; what is not looked at is minus infinity."""
+def _logits(x, class_stride, first, inside, n_classes, BLOCK_C: tl.constexpr, T: tl.constexpr):
+    """Load some classes of all pixels: were some left out, each would be loaded by itself, and not four at a time."""
     c = first + tl.arange(0, BLOCK_C)
-    mask = looked[:, None] & (c < n_classes)[None, :]
+    mask = inside[:, None] & (c < n_classes)[None, :]
     return tl.load(x[:, None] + (c.to(tl.int64) * class_stride)[None, :], mask=mask, other=-_INFINITY).to(T), c
 
 
@@ -67,15 +67,15 @@ def _scale(weight, pixel_weight, index, place, looked, T: tl.constexpr, WEIGHTED
 
 
 @triton.jit
-def _careful_sum(x, class_stride, looked, n_classes, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, T: tl.constexpr):
+def _careful_sum(x, class_stride, inside, n_classes, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, T: tl.constexpr):
     """Give the largest logit of each pixel, and the sum of the exponentials of all less it."""
     largest = tl.full([BLOCK_P], -_INFINITY, T)
     for first in range(0, n_classes, BLOCK_C):
-        logit, _ = _logits(x, class_stride, first, looked, n_classes, BLOCK_C, T)
+        logit, _ = _logits(x, class_stride, first, inside, n_classes, BLOCK_C, T)
         largest = tl.maximum(largest, tl.max(logit, axis=1))
     total = tl.zeros([BLOCK_P], T)
     for first in range(0, n_classes, BLOCK_C):
-        logit, _ = _logits(x, class_stride, first, looked, n_classes, BLOCK_C, T)
+        logit, _ = _logits(x, class_stride, first, inside, n_classes, BLOCK_C, T)
         total += tl.sum(tl.exp(logit - largest[:, None]), axis=1)  # a NaN that the maximum left out is back here
     return largest, total
 
@@ -129,12 +129,12 @@ def forward(
     own = tl.load(x + index * x_class, mask=looked, other=0.0).to(T)
     total = tl.zeros([BLOCK_P], T)
     for first in range(0, n_classes, BLOCK_C):
-        logit, _ = _logits(x, x_class, first, looked, n_classes, BLOCK_C, T)
+        logit, _ = _logits(x, x_class, first, inside, n_classes, BLOCK_C, T)
         total += tl.sum(tl.exp(logit - own[:, None]), axis=1)
     nll = tl.log(total)
     careful = looked & ~(total <= _LARGEST_SUM)
     if tl.max(careful.to(tl.int32), axis=0) > 0:
-        largest, total = _careful_sum(x, x_class, looked, n_classes, BLOCK_P, BLOCK_C, T)
+        largest, total = _careful_sum(x, x_class, inside, n_classes, BLOCK_P, BLOCK_C, T)
         nll = tl.where(careful, tl.log(total) - (own - largest), nll)
     place = _place(p, length, middle, u_outer, u_middle, u_inner)
     scale = _scale(weight, pixel_weight, index, place, looked, T, WEIGHTED, SCALED)
@@ -335,7 +335,7 @@ def backward(
     """
     Write the gradient: (softmax - [class is the label]) * weight in the selection * scale * cotangent / divisor.
 
-    Exactly 0 where a pixel is not selected, and no logit of it is read. A block without selected pixels only writes.
+    Exactly 0 where a pixel is not selected, whatever its logits. A block without selected pixels reads none, and writes.
     """
     T: tl.constexpr = losses.dtype.element_ty
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -369,11 +369,11 @@ def backward(
         log_sum, share = nll, tl.full([BLOCK_P], 1.0, T)
         careful = looked & ~(nll <= _LARGEST_NLL)
         if tl.max(careful.to(tl.int32), axis=0) > 0:
-            largest, total = _careful_sum(x, x_class, looked, n_classes, BLOCK_P, BLOCK_C, T)
+            largest, total = _careful_sum(x, x_class, inside, n_classes, BLOCK_P, BLOCK_C, T)
             shift = tl.where(careful, largest, shift)
             log_sum, share = tl.where(careful, 0.0, log_sum), tl.where(careful, 1.0 / total, 1.0)
         for first in range(0, n_classes, BLOCK_C):
-            logit, c = _logits(x, x_class, first, looked, n_classes, BLOCK_C, T)
+            logit, c = _logits(x, x_class, first, inside, n_classes, BLOCK_C, T)
             softmax = tl.exp((logit - shift[:, None]) - log_sum[:, None]) * share[:, None]
             slope = softmax - (c[None, :] == index[:, None]).to(T)
             mask = inside[:, None] & (c < n_classes)[None, :]

@@ -7,7 +7,7 @@ import torch
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
-from . import _autograd, _host
+from . import _autograd, _served
 
 # Every option: what is kept for the backward is the same.
 SUPPORTS = frozenset(
@@ -37,8 +37,8 @@ def loss(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
         return _autograd.loss(engine, inputs, options)
     if _autograd.wants_gradient([inputs.logits, *others]):
         return NotImplemented
-    host = _host.host_of(inputs, options)
-    return NotImplemented if host is None else _host.tensor(host.forward()[0])
+    call = _served.call_of(engine, inputs, options)
+    return NotImplemented if call is None else call.forward()[0]
 
 
 def value_and_grad(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
@@ -46,11 +46,11 @@ def value_and_grad(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
     tensors = [inputs.logits, *_others(inputs, options)]
     if not _autograd.is_eager(tensors) or _autograd.wants_gradient(tensors):
         return NotImplemented
-    host = _host.host_of(inputs, options)
-    if host is None:
+    call = _served.call_of(engine, inputs, options)
+    if call is None:
         return NotImplemented
-    value, kept = host.forward()
-    return _host.tensor(value), _host.gradient(host, kept)
+    value, kept = call.forward()
+    return value, call.backward(kept)
 
 
 def _others(inputs: Inputs, options: Any) -> list[torch.Tensor]:
