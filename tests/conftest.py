@@ -10,7 +10,7 @@ import pytest
 from array_api_extra.testing import patch_lazy_xp_functions
 
 from tests import _support
-from tests._libraries import CUBED, LIBRARIES, PACKAGES, is_installed, requested_packages
+from tests._libraries import CUBED, KERNELS, LIBRARIES, PACKAGES, is_installed, requested_packages
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("default")
@@ -28,6 +28,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "only_library(*ids): run the test on these libraries alone")
     config.addinivalue_line("markers", "skip_library(*ids, reason): do not run the test on these libraries")
+    config.addinivalue_line("markers", "kernels: the kernels for CUDA on a CPU; OHEMLOSS_TEST_KERNELS=1 runs them")
     config.addinivalue_line("markers", "xfail_library(*ids, reason): the test must fail on these libraries")
     requested = requested_packages()
     unknown, absent = requested - PACKAGES, {name for name in requested & PACKAGES if not is_installed(name)}
@@ -46,10 +47,18 @@ def pytest_generate_tests(metafunc):
         chosen = [library for library in chosen if only is None or library.id in only.args]
         if name in names and "float_dtype" in names:
             pairs = [(library, dtype) for library in chosen for dtype in library.floats]
-            ids = [f"{library.id}-{dtype}" for library, dtype in pairs]
-            metafunc.parametrize((name, "float_dtype"), pairs, ids=ids, indirect=[name])
+            params = [
+                pytest.param(library, dtype, id=f"{library.id}-{dtype}", marks=_marks(library))
+                for library, dtype in pairs
+            ]
+            metafunc.parametrize((name, "float_dtype"), params, indirect=[name])
         elif name in names:
-            metafunc.parametrize(name, chosen, ids=[library.id for library in chosen], indirect=True)
+            params = [pytest.param(library, id=library.id, marks=_marks(library)) for library in chosen]
+            metafunc.parametrize(name, params, indirect=True)
+
+
+def _marks(library):
+    return [pytest.mark.kernels] if library in KERNELS else []
 
 
 @pytest.fixture

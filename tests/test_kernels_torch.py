@@ -1,0 +1,472 @@
+"""The Triton kernels without a GPU: their numbers by Triton's interpreter, their code by compiling it ahead of time."""
+
+import itertools
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from ohemloss import _composite, ohem_cross_entropy, value_and_grad
+from ohemloss._options import Options
+from ohemloss._validation import prepare
+from ohemloss_torch import _cuda, _served
+from tests._cases import REGIMES, TOLERANCE, make
+from tests._libraries import interpreted_kernels
+from tests._processes import run
+
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.skipif(os.environ.get("OHEMLOSS_TEST_KERNELS") != "1", reason="a job of its own"),
+]
+
+LAYOUTS = ("nchw", "nhwc", "crop", "rows", "expanded")
+
+
+@pytest.fixture(autouse=True)
+def _interpreted():
+    with interpreted_kernels():
+        yield
+
+
+def arrange(logits, labels, layout):
+    """Lay the same numbers out in another way."""
+    if layout == "nhwc":
+        return logits.contiguous(memory_format=torch.channels_last), labels
+    if layout == "crop":
+        whole = torch.full((logits.shape[0], logits.shape[1] + 1, *(n + 3 for n in logits.shape[2:])), math.nan)
+        whole = whole.to(logits.dtype)
+        part = whole[:, 1:, 1:-2, 2:-1]
+        around = torch.full([n + 3 for n in labels.shape], -7)[2:-1, 1:-2, 2:-1]
+        return part.copy_(logits), around.copy_(labels)
+    if layout == "rows":
+        return logits.movedim(1, -1).reshape(-1, logits.shape[1]).contiguous(), labels.reshape(-1)
+    if layout == "expanded":
+        return logits[:, :, :1, :1].expand_as(logits), labels
+    return logits, labels
+
+
+def served(logits, labels, **options):
+    """Give the call as it is served, and the same call for the composite."""
+    arrays = [options.pop(name, None) for name in ("weight", "pixel_weight")]
+    call = prepare(logits, labels, *arrays, None, Options(**options))
+    found = _served.call_of(call.engine, call.inputs, call.options)
+    assert isinstance(found, _cuda.Device)
+    return found, call
+
+
+def check(logits, labels, **options):
+    """Compare value and gradient with those of the composite in float64."""
+    device, call = served(logits, labels, **options)
+    value, kept = device.forward()
+    gradient = device.backward(kept)
+    wide = {k: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for k, v in options.items()}
+    arrays = [wide.pop(name, None) for name in ("weight", "pixel_weight")]
+    exact = prepare(logits.double(), labels, *arrays, None, Options(**wide))
+    expected, slope = _composite.value_and_grad(exact.engine, exact.inputs, exact.options)
+    dtype = str(logits.dtype).removeprefix("torch.")
+    rtol, atol = TOLERANCE[dtype]["value"]
+    assert value.dtype == (torch.float64 if dtype == "float64" else torch.float32)
+    torch.testing.assert_close(value.double(), expected, rtol=rtol, atol=atol, equal_nan=True)
+    assert gradient.dtype == logits.dtype
+    assert gradient.shape == logits.shape
+    rtol, atol = TOLERANCE[dtype]["gradient"]
+    # Softmax less label cancels, in the dtype that it is computed in.
+    atol += 8 * torch.finfo(value.dtype).eps * float(slope.nan_to_num(0, 0, 0).abs().amax() if slope.numel() else 0)
+    torch.testing.assert_close(gradient.double(), slope, rtol=rtol, atol=atol, equal_nan=True)
+    return value, kept, gradient
+
+
+def tensors(regime="40% hard", dtype="float32", **options):
+    logits, labels = make(regime, **options)
+    return torch.tensor(logits).to(getattr(torch, dtype)), torch.tensor(labels)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 19, 150, 1000])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_classes_and_layouts(n_classes, layout):
+    """Of sizes that divide no block."""
+    rng = np.random.default_rng(n_classes)
+    logits = torch.tensor(rng.normal(size=(2, n_classes, 23, 29)), dtype=torch.float32)
+    labels = torch.tensor(rng.integers(n_classes, size=(2, 23, 29)))
+    labels[torch.tensor(rng.random(labels.shape) < 0.1)] = 255 if n_classes < 255 else 1001
+    logits, labels = arrange(logits, labels, layout)
+    check(logits, labels, ignore_index=255 if n_classes < 255 else 1001)
+    check(logits, labels, ignore_index=255 if n_classes < 255 else 1001, min_kept=700, thresh=None)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_regimes_and_dtypes(regime, dtype, layout):
+    logits, labels = arrange(*tensors(regime, dtype, shape=(2, 31, 37)), layout)
+    value, kept, _ = check(logits, labels)
+    assert bool(kept.cut.tie_weight > 0) == (regime == "3% hard")
+    again, _, _ = check(logits, labels, reduction="sum")
+    torch.testing.assert_close(again / kept.cut.count, value.to(again.dtype), rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_labels_of_every_dtype(dtype):
+    logits, labels = tensors()
+    labels = torch.where(labels == 255, 100, labels).to(getattr(torch, dtype))
+    check(logits, labels, ignore_index=100)
+    largest = torch.iinfo(labels.dtype).max
+    labels = torch.tensor(np.where(labels.numpy() == 100, largest, labels.numpy()))
+    check(logits, labels, ignore_index=largest)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights(dtype):
+    logits, labels = tensors("3% hard", dtype, ignored=0.2)
+    floating = logits.dtype
+    weight = torch.tensor([0.5, 0.0, 3.0, 1.0, -1.0], dtype=floating)
+    u = torch.rand((2, 1, 7), generator=torch.Generator().manual_seed(0)).to(floating)
+    u[0, 0, 3] = 0
+    for options in ({"weight": weight}, {"pixel_weight": u}, {"weight": weight, "pixel_weight": u}):
+        for min_kept in (0, 1 / 16, 30, 0.9, 1.0):
+            check(logits, labels, min_kept=min_kept, **options)
+
+
+def test_options_as_tensors():
+    logits, labels = tensors()
+    for thresh, min_kept in itertools.product((0.2, 0.9), (0.1, 0.95, 77)):
+        number, _, gradient = check(logits, labels, thresh=thresh, min_kept=min_kept)
+        arrays = {"thresh": torch.tensor(thresh, dtype=torch.float64), "min_kept": torch.tensor(min_kept)}
+        device, _ = served(logits, labels, **arrays)
+        value, kept = device.forward()
+        assert torch.equal(value, number)
+        assert torch.equal(device.backward(kept), gradient)
+
+
+def test_ties_share_the_places_left():
+    logits = torch.zeros(1, 2, 6, 7)
+    labels = torch.zeros(1, 6, 7, dtype=torch.int64)
+    logits[0, 0, 0, :3] = -4  # harder
+    labels[0, 5] = 255  # minus infinity, and no tie
+    value, kept, _ = check(logits, labels, thresh=0.1, min_kept=10)
+    assert float(kept.cut.tie_weight) == pytest.approx(7 / 32)
+    assert int(kept.cut.count) == 10
+    hard = math.log(1 + math.exp(4))
+    assert float(value) == pytest.approx((3 * hard + 7 * math.log(2)) / 10)
+
+
+def test_ties_at_minus_infinity():
+    """Ignored pixels are minus infinity as well, and share nothing."""
+    logits = torch.tensor([[0.0, 0.0], [-math.inf, 0.0], [-math.inf, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    labels = torch.tensor([1, 0, 0, 255, 255])
+    device, _ = served(logits, labels, weight=torch.tensor([-1.0, 1.0]), thresh=None, min_kept=2)
+    _, kept = device.forward()
+    assert float(kept.cut.value) == -math.inf
+    assert float(kept.cut.tie_weight) == 0.5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e4, -1e4])
+@pytest.mark.parametrize("at_label", [True, False])
+def test_extreme_logits(bad, at_label):
+    logits, labels = tensors(ignored=0.2)
+    own = labels.clamp(max=4)[1, 3, 4]
+    labels[1, 3, 4] = own
+    logits[1, own if at_label else (own + 1) % 5, 3, 4] = bad
+    labels[0, 0, 0], labels[0, 0, 1] = 255, 0
+    logits[0, :, 0, 0] = bad  # ignored
+    for options in ({}, {"thresh": None, "min_kept": 1}, {"weight": torch.ones(5)}, {"pixel_weight": torch.ones(())}):
+        _, _, gradient = check(logits, labels, **options)
+        assert torch.equal(gradient[0, :, 0, 0], torch.zeros(5))
+
+
+@pytest.mark.parametrize("size", [50.0, 70.0, 100.0, 3000.0])
+def test_large_losses_keep_their_digits(size):
+    """Where the shift by the label's logit gives up, in the sum and in the softmax."""
+    logits, labels = tensors(ignored=0)
+    logits = logits.scatter_add(1, labels[:, None], torch.full((2, 1, 6, 7), -size))
+    value, _, gradient = check(logits, labels)
+    others = gradient.scatter(1, labels[:, None], torch.zeros(2, 1, 6, 7)).sum(1) * 84
+    torch.testing.assert_close(others, torch.ones(2, 6, 7), rtol=3e-6, atol=0)
+    assert float(value) > size - 20
+
+
+def test_wrong_labels_are_nan_and_read_nothing_else():
+    """A label that is no class is never an index: what lies there is NaN in one case, and a segmentation fault in another."""
+    logits, labels = tensors(ignored=0)
+    for label in (5, -1, 2**40, -(2**62)):
+        labels[0, 2, 3] = label
+        device, _ = served(logits, labels, weight=torch.zeros(5) if label == 5 else None)
+        value, kept = device.forward()
+        gradient = device.backward(kept)
+        assert math.isnan(value)
+        assert gradient[0, :, 2, 3].isnan().all()
+        assert gradient.isnan().sum() == 5
+    with pytest.raises(ValueError, match="`labels` must lie in"):
+        ohem_cross_entropy(logits, labels)
+
+
+def test_nothing_selected():
+    logits, labels = tensors(ignored=0)
+    for options in ({"thresh": None, "min_kept": 0}, {"thresh": 0.0, "min_kept": 0.0}):
+        value, _, gradient = check(logits, labels, **options)
+        assert value == 0
+        assert not gradient.any()
+    logits[0, 0, 0, 0] = math.nan
+    value, _, gradient = check(logits, torch.full_like(labels, 255))
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 6, 7), (2, 5, 0, 7), (0, 5)])
+def test_empty(shape):
+    logits = torch.zeros(shape)
+    value, _, gradient = check(logits, torch.zeros((shape[0], *shape[2:]), dtype=torch.int64))
+    assert value == 0
+    assert gradient.shape == shape
+
+
+def test_one_pixel():
+    device, _ = served(torch.tensor([1.0, 2.0, 3.0]), torch.tensor(0))
+    value, kept = device.forward()
+    assert float(value) == pytest.approx(2 + math.log(math.exp(-2) + math.exp(-1) + 1))
+    assert device.backward(kept).shape == (3,)
+
+
+def test_class_axis_anywhere():
+    logits, labels = tensors()
+    expected, slope = value_and_grad(logits, labels)
+    for axis in (0, 2, 3, -1):
+        moved = logits.movedim(1, axis)
+        for each in (moved, moved.contiguous()):
+            value, _, gradient = check(each, labels, axis=axis)
+            torch.testing.assert_close(value, expected)
+            torch.testing.assert_close(gradient.movedim(axis, 1), slope)
+
+
+def test_more_axes_than_kernels_know():
+    """A part of a volume, whose pixels cannot be laid out in three axes, is copied."""
+    whole, labels = torch.randn(3, 4, 5, 6, 7, 8), torch.randint(0, 4, (3, 5, 6, 7, 8))
+    part, some = whole[:, :, 1:4, ::2, 1:6, 2:], labels[:, 1:4, ::2, 1:6, 2:]
+    check(part, some)
+    check(part, some, pixel_weight=torch.rand(3, 1, 5, 1))
+
+
+def test_overlapping_logits():
+    """Windows of one signal: their gradient cannot lie as they do."""
+    logits = torch.randn(40).as_strided((5, 3, 4, 2, 3), (6, 1, 2, 1, 3))
+    check(logits, torch.randint(0, 3, (5, 4, 2, 3)))
+
+
+def test_more_elements_than_32_bits_count():
+    """Two images 2**31 elements apart, of which only some pages are ever touched."""
+    far = 2**31 + 64
+    memory = torch.empty(far + 2**16, dtype=torch.float16)
+    logits = memory.as_strided((2, 3, 40), (far, 40, 1))
+    logits.copy_(torch.randn(2, 3, 40))
+    labels = torch.randint(0, 3, (2, 40))
+    check(logits, labels)
+    classes = memory.as_strided((2, 40), (far, 1))[None]  # classes that far apart
+    check(classes, torch.randint(0, 2, (1, 40)))
+
+
+def test_same_bits_every_time():
+    logits, labels = tensors("3% hard", shape=(2, 61, 67))
+    found = []
+    for _ in range(3):
+        device, _ = served(logits, labels)
+        value, kept = device.forward()
+        found.append((value, *kept.tensors(), device.backward(kept)))
+    for again in found[1:]:
+        assert all(a is b is None or torch.equal(a, b) for a, b in zip(again, found[0], strict=True))
+
+
+def test_order_of_the_pixels_does_not_matter_to_the_selection():
+    logits, labels = arrange(*tensors("3% hard", shape=(2, 31, 37)), "rows")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    (_, one), (_, other) = (served(*pair)[0].forward() for pair in ((logits, labels), (logits[order], labels[order])))
+    assert torch.equal(one.cut.value, other.cut.value)
+    assert torch.equal(one.cut.count, other.cut.count)
+    assert torch.equal(one.scores[order], other.scores)
+
+
+@pytest.mark.parametrize("regime", ["40% hard", "3% hard"])
+def test_host_never_looks(monkeypatch, regime):
+    """No tensor becomes a number of the host, and none gets a shape that depends on values."""
+    logits, labels = tensors(regime)
+    device, _ = served(logits, labels, thresh=torch.tensor(0.7), min_kept=torch.tensor(0.1))
+
+    def look(*_, **__):
+        pytest.fail("the host looks")
+
+    for name in ("item", "tolist", "nonzero", "masked_select", "cpu", "numpy", "__bool__", "__int__", "__float__"):
+        monkeypatch.setattr(torch.Tensor, name, look)
+    monkeypatch.setattr(_cuda, "_kernels", lambda: None)
+    device._kernels = Launches()  # the interpreter looks
+    _, kept = device.forward()
+    device.backward(kept)
+    names = [name for name, _ in device._kernels.made]
+    assert names == ["forward", "tally", *["count_digits"] * 4, "add_above", "finish", "backward"]
+
+
+class Launches:
+    """In place of the kernels: note what is launched."""
+
+    def __init__(self):
+        self.made = []
+
+    def __getattr__(self, name):
+        class Kernel:
+            def __getitem__(_, grid):
+                return lambda *args, **options: self.made.append((name, grid))
+
+        return Kernel()
+
+
+def test_memory_between_the_passes():
+    """One float a pixel, two with weights, and little else."""
+    logits, labels = tensors(shape=(4, 64, 64))
+    n = labels.numel()
+    for options, floats in (({}, 1), ({"weight": torch.ones(5)}, 2)):
+        device, _ = served(logits, labels, **options)
+        _, kept = device.forward()
+        held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept.tensors() if t is not None}
+        assert sum(held.values()) < 4 * n * floats + 100
+
+
+def test_search_ends_at_once_where_enough_are_hard(monkeypatch):
+    logits, labels = tensors("95% hard")
+    device, _ = served(logits, labels)
+    tables = []
+    add_above = device._kernels.add_above
+
+    class Noting:
+        def __getitem__(self, grid):
+            def launch(losses, tallied, table, sums, *rest, **options):
+                sums.fill_(math.nan)
+                add_above[grid](losses, tallied, table, sums, *rest, **options)
+                tables.append((table, sums))
+
+            return launch
+
+    monkeypatch.setattr(device._kernels, "add_above", Noting())
+    device.forward()
+    ((table, sums),) = tables
+    assert not table.any()
+    assert sums.isnan().all()
+
+
+def test_declined():
+    """What the kernels do not know is left to the composite, and gives its numbers."""
+    from ohemloss import MiningRule
+
+    logits, labels = tensors(ignored=0)
+    for options in (
+        {"label_smoothing": 0.1},
+        {"rule": MiningRule(rank_by="prob")},
+        {"reduction": "none"},
+        {"min_kept": lambda counts: 3},
+    ):
+        call = prepare(logits, labels, None, None, None, Options(**options))
+        assert _cuda.device_of(call.engine, call.inputs, call.options) is None
+    call = prepare(logits, labels, None, None, None, Options())
+    assert _cuda.device_of(call.engine, call.inputs, call.options, torch.tensor(1.0)) is not None
+    assert _cuda.device_of(call.engine, call.inputs, call.options, torch.tensor(1.0, device="meta")) is None
+
+
+def test_autograd_is_served(monkeypatch):
+    logits, labels = tensors("3% hard")
+    logits.requires_grad_()
+    with monkeypatch.context() as patch:
+        patch.setattr(_composite, "run_steps", lambda *_: pytest.fail("the composite"))
+        patch.setattr(_composite, "gradient_of_kept", lambda *_: pytest.fail("the composite"))
+        loss = ohem_cross_entropy(logits, labels)
+        loss.mul_(2).backward()  # in place: what is kept must not change with it
+    _, slope = value_and_grad(logits.detach(), labels)
+    torch.testing.assert_close(logits.grad, 2 * slope)
+
+
+COMPILED = """
+import json, os
+import numpy as np, torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from ohemloss._options import Options
+from ohemloss._validation import prepare
+from ohemloss_torch import _cuda, _kernels
+
+TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64", "int64": "i64", "int32": "i32",
+         "uint8": "u8"}
+
+def argument(value):
+    "Give the type of an argument, and what is known of it, as a launch would."
+    if isinstance(value, torch.Tensor):
+        return "*" + TYPES[str(value.dtype).removeprefix("torch.")], [["tt.divisibility", 16]], None
+    if value is None or value is True or value is False or value == 1:
+        return "constexpr", [], value
+    known = [["tt.divisibility", 16]] if value % 16 == 0 else []
+    return ("i32" if abs(value) < 2**31 else "i64"), known, None
+
+class Compiler:
+    "In place of the kernels: compile what would be launched."
+    def __init__(self, capability):
+        self.capability, self.code = capability, {}
+    def __getattr__(self, name):
+        function, compiler = getattr(_kernels, name), self
+        class Kernel:
+            def __getitem__(self, grid):
+                return lambda *args, **options: compiler.compile(name, function, args, options)
+        return Kernel()
+    def compile(self, name, function, args, options):
+        warps = options.pop("num_warps")
+        given = dict(zip(function.arg_names, args)) | options
+        assert set(given) == set(function.arg_names)
+        signature, constants, attributes = {}, {}, {}
+        for i, key in enumerate(function.arg_names):
+            signature[key], known, constant = argument(given[key])
+            if key.isupper():
+                signature[key], known, constant = "constexpr", [], given[key]
+            if signature[key] == "constexpr":
+                constants[(i,)] = constant
+            elif known:
+                attributes[(i,)] = known
+        source = ASTSource(function, signature, constants, attributes)
+        made = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options={"num_warps": warps})
+        assert made.asm["cubin"]
+        self.code[name] = made.asm["ptx"]
+
+def compiled(capability, dtype, labels, layout, weighted):
+    n = 4
+    x = torch.zeros(2, 19, 64, 64, dtype=getattr(torch, dtype))
+    if layout == "nhwc":
+        x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.zeros(2, 64, 64, dtype=getattr(torch, labels))
+    wide = torch.float64 if dtype == "float64" else torch.float32
+    weight = torch.ones(19, dtype=wide) if weighted else None
+    call = prepare(x, y, weight, torch.ones(64, 64, dtype=wide) if weighted else None, None, Options())
+    compiler = Compiler(capability)
+    device = _cuda.Device(call.engine, call.inputs, call.options, compiler)
+    _, kept = device.forward()
+    device.backward(kept)
+    return compiler.code
+
+report = []
+for case in CASES:
+    for name, ptx in compiled(*case).items():
+        report.append([*case, name, ptx.count("ld.global.v4.b32"), ptx.count("st.global.v4.b32"),
+                       ".local" in ptx, ptx.count("trap")])
+print(json.dumps(report))
+"""
+
+
+@pytest.mark.parametrize("capability", [75, 80, 90, 100])
+def test_compiles_ahead_of_time(capability):
+    """For each generation of devices, as it would be launched; for one of them every dtype."""
+    cases = [(capability, "float32", "int64", "nchw", False), (capability, "bfloat16", "int64", "nchw", False)]
+    if capability == 90:
+        cases += [(90, dtype, "uint8", "nhwc", True) for dtype in ("float16", "bfloat16", "float32", "float64")]
+        cases += [(90, dtype, "int32", "nchw", True) for dtype in ("float16", "float64")]
+    report = run(f"CASES = {cases}\n{COMPILED}", TRITON_INTERPRET="0", TRITON_DEFAULT_FP_FUSION="1")
+    assert len({row[5] for row in report}) == 6
+    for _, dtype, _, layout, _, name, loads, stores, in_memory, traps in report:
+        assert not in_memory, f"{name} holds more than its registers"
+        assert not traps
+        if name in ("forward", "backward") and (dtype, layout) in (("float32", "nchw"), ("bfloat16", "nchw")):
+            assert loads >= 4, "each thread reads 16 bytes of a class"
+            assert stores >= (4 if name == "backward" else 1)
