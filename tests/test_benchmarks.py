@@ -298,3 +298,61 @@ def test_wrong_use(capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main(["--only", "no_such"])
     assert "no_such" in capsys.readouterr().err
+
+
+class TestGpu:
+    """The program for GPUs, tried on the host: its figures mean nothing here, but all of it runs."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_torch(self):
+        pytest.importorskip("torch")
+
+    def test_runs(self, capsys, tmp_path):
+        from benchmarks import gpu
+
+        file = tmp_path / "gpu.json"
+        gpu.main(["--device", "cpu", "--quick", "--json", str(file)])
+        printed = capsys.readouterr().out
+        assert "1x19x32x64" in printed
+        assert "device: cpu" in printed
+        rows = json.loads(file.read_text(encoding="utf-8"))["torch"]
+        assert [(row["dtype"], row["hard"]) for row in rows] == [
+            (dtype, hard) for hard in _data.REGIMES for dtype in ("float32", "bfloat16")
+        ]
+        for row in rows:
+            assert set(row["ratios"]) == {"a", "b", "c"}
+            assert row["forward_ms"] > 0 < row["backward_ms"]
+
+    def test_without_a_device(self):
+        import torch
+
+        from benchmarks import gpu
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a device")
+        with pytest.raises(SystemExit, match="needs a CUDA device"):
+            gpu.main([])
+
+    def test_least_bytes(self):
+        """At 19 classes in float32, 88 bytes a pixel forward: 76, the label, and the loss. Backward: 152 and these."""
+        import torch
+
+        from benchmarks import _gpu
+
+        logits = torch.empty(2, 19, 8, 8)
+        assert _gpu.least_bytes(logits) == (128 * (76 + 12), 128 * (152 + 12))
+
+    def test_shares_of_known_times(self):
+        import torch
+
+        from benchmarks import _gpu, gpu
+
+        logits = torch.empty(1, 19, 10, 10)
+        step = _gpu.Step([2.0, 1.0, 4.0], [1.0, 3.0, 2.0], logits.nbytes + 400)
+        slow = _gpu.Step([4.0, 2.0, 8.0], [2.0, 6.0, 4.0])
+        found = gpu._figures({"ours": step, "a": slow}, logits, bandwidth=4400.0)
+        assert found["forward_ms"] == found["backward_ms"] == 2000.0
+        assert found["forward_share"] == pytest.approx(8800 / 2 / 4400)
+        assert found["backward_share"] == pytest.approx(16400 / 2 / 4400)
+        assert found["bytes_per_pixel_beyond_gradient"] == 4
+        assert found["ratios"] == {"a": 2.0}
