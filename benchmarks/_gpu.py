@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +31,7 @@ class Clock(Protocol):
 
     def seconds(self, first: Any, last: Any) -> float:
         """Wait for the later of two points; give the time between them."""
+        ...
 
 
 class DeviceClock:
@@ -68,7 +70,7 @@ class HostClock:
 
 @dataclass
 class Step:
-    """The seconds of forward and backward, round by round, and the most memory beyond what was there, if it is known."""
+    """The seconds of forward and backward, round by round, and the most memory beyond what was there, if known."""
 
     forward: list[float] = field(default_factory=list)
     backward: list[float] = field(default_factory=list)
@@ -87,7 +89,7 @@ def steps(
     for name, loss in losses.items():
         for _ in range(_WARM):
             _step(loss, logits, labels, clock)
-        found[name].peak_bytes = _peak(lambda loss=loss: _step(loss, logits, labels, clock), logits.device)
+        found[name].peak_bytes = _peak(partial(_step, loss, logits, labels, clock), logits.device)
     end = time.monotonic() + _SPENT * len(losses)
     for i in range(_MOST):
         if i >= _LEAST and time.monotonic() > end:
@@ -120,7 +122,7 @@ def _peak(call: Callable[[], object], device: torch.device) -> int | None:
     before = torch.cuda.memory_allocated(device)
     call()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return int(torch.cuda.max_memory_allocated(device) - before)
 
 
 def copy_bandwidth(logits: Tensor, clock: Clock) -> float:
@@ -131,7 +133,7 @@ def copy_bandwidth(logits: Tensor, clock: Clock) -> float:
         first = clock.mark()
         target.copy_(logits)
         taken.append(clock.seconds(first, clock.mark()))
-    return 2 * logits.nbytes / statistics.median(taken[_WARM:])
+    return float(2 * logits.nbytes / statistics.median(taken[_WARM:]))
 
 
 def least_bytes(logits: Tensor) -> tuple[int, int]:

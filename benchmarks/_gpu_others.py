@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,14 @@ def _jax_calls(data: _data.Data) -> Calls:
     logits, labels = jax.numpy.asarray(data.logits), jax.numpy.asarray(data.labels.astype(np.int32))
     found: Calls = {}
     for name, loss in (("", ohemloss.ohem_cross_entropy), (" of optax with top_k", _baselines.optax_loss())):
-        forward, both = jax.jit(lambda x, y, loss=loss: loss(x, y)), jax.jit(jax.value_and_grad(loss))
-        found[f"forward{name}"] = (lambda forward=forward: forward(logits, labels), jax.block_until_ready)
-        found[f"value and gradient{name}"] = (lambda both=both: both(logits, labels), jax.block_until_ready)
+        for what, function in (("forward", loss), ("value and gradient", jax.value_and_grad(loss))):
+            found[f"{what}{name}"] = (partial(jax.jit(function), logits, labels), jax.block_until_ready)
     return found
 
 
 def _seconds(call: Callable[[], Any], wait: Callable[[Any], object]) -> float:
-    taken = []
-    wait(call())
+    taken, answer = [], call()
+    wait(answer)
     for _ in range(_ROUNDS):
         start = time.perf_counter()
         for _ in range(_CALLS):

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine = _machine.describe() | {"device": _name(device)}
     for key, value in machine.items():
         console.print(f"{key}: {value}", markup=False, soft_wrap=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for shape in _QUICK if options.quick else SHAPES:
         rows += _rows(shape, device, clock, compiled=not options.quick)
     console.print(_table(rows))

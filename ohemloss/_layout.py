@@ -12,7 +12,7 @@ def lay_out(shape: Sequence[int], *strides: Sequence[int]) -> tuple[Strides, lis
     """
     Merge the axes of arrays of one shape, in the order of their elements, until three are left.
 
-    Of NCHW the pixels are ``(1, n, h * w)``, of NHWC ``(1, 1, n * h * w)``; of a part of an image the rows are left apart.
+    Of NCHW the pixels are ``(1, n, h * w)``, of NHWC ``(1, 1, n * h * w)``; of a part of an image the rows stay apart.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,10 +48,14 @@ def arrange(logits, labels, layout):
     return logits, labels
 
 
+def prepared(logits, labels, *, weight: Any = None, pixel_weight: Any = None, **options: Any):
+    """Validate a call."""
+    return prepare(logits, labels, weight, pixel_weight, None, Options(**options))
+
+
 def served(logits, labels, **options):
     """Give the call as it is served, and the same call for the composite."""
-    arrays = [options.pop(name, None) for name in ("weight", "pixel_weight")]
-    call = prepare(logits, labels, *arrays, None, Options(**options))
+    call = prepared(logits, labels, **options)
     found = _served.call_of(call.engine, call.inputs, call.options)
     assert isinstance(found, _cuda.Device)
     return found, call
@@ -58,12 +63,11 @@ def served(logits, labels, **options):
 
 def check(logits, labels, **options):
     """Compare value and gradient with those of the composite in float64."""
-    device, call = served(logits, labels, **options)
+    device, _ = served(logits, labels, **options)
     value, kept = device.forward()
     gradient = device.backward(kept)
     wide = {k: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for k, v in options.items()}
-    arrays = [wide.pop(name, None) for name in ("weight", "pixel_weight")]
-    exact = prepare(logits.double(), labels, *arrays, None, Options(**wide))
+    exact = prepared(logits.double(), labels, **wide)
     expected, slope = _composite.value_and_grad(exact.engine, exact.inputs, exact.options)
     dtype = str(logits.dtype).removeprefix("torch.")
     rtol, atol = TOLERANCE[dtype]["value"]
@@ -188,7 +192,7 @@ def test_large_losses_keep_their_digits(size):
 
 
 def test_wrong_labels_are_nan_and_read_nothing_else():
-    """A label that is no class is never an index: what lies there is NaN in one case, and a segmentation fault in another."""
+    """A label that is no class is never an index: far away lies no memory of this process."""
     logits, labels = tensors(ignored=0)
     for label in (5, -1, 2**40, -(2**62)):
         labels[0, 2, 3] = label
@@ -312,9 +316,11 @@ class Launches:
         self.made = []
 
     def __getattr__(self, name):
+        made = self.made
+
         class Kernel:
-            def __getitem__(_, grid):
-                return lambda *args, **options: self.made.append((name, grid))
+            def __getitem__(self, grid):
+                return lambda *args, **options: made.append((name, grid))
 
         return Kernel()
 
@@ -363,9 +369,9 @@ def test_declined():
         {"reduction": "none"},
         {"min_kept": lambda counts: 3},
     ):
-        call = prepare(logits, labels, None, None, None, Options(**options))
+        call = prepared(logits, labels, **options)
         assert _cuda.device_of(call.engine, call.inputs, call.options) is None
-    call = prepare(logits, labels, None, None, None, Options())
+    call = prepared(logits, labels)
     assert _cuda.device_of(call.engine, call.inputs, call.options, torch.tensor(1.0)) is not None
     assert _cuda.device_of(call.engine, call.inputs, call.options, torch.tensor(1.0, device="meta")) is None
 
@@ -414,7 +420,7 @@ class Compiler:
                 return lambda *args, **options: compiler.compile(name, function, args, options)
         return Kernel()
     def compile(self, name, function, args, options):
-        warps = options.pop("num_warps")
+        setting = {key: options.pop(key) for key in ("num_warps", "enable_fp_fusion")}
         given = dict(zip(function.arg_names, args)) | options
         assert set(given) == set(function.arg_names)
         signature, constants, attributes = {}, {}, {}
@@ -427,12 +433,11 @@ class Compiler:
             elif known:
                 attributes[(i,)] = known
         source = ASTSource(function, signature, constants, attributes)
-        made = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options={"num_warps": warps})
+        made = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options=setting)
         assert made.asm["cubin"]
         self.code[name] = made.asm["ptx"]
 
 def compiled(capability, dtype, labels, layout, weighted):
-    n = 4
     x = torch.zeros(2, 19, 64, 64, dtype=getattr(torch, dtype))
     if layout == "nhwc":
         x = x.contiguous(memory_format=torch.channels_last)
@@ -462,7 +467,7 @@ def test_compiles_ahead_of_time(capability):
     if capability == 90:
         cases += [(90, dtype, "uint8", "nhwc", True) for dtype in ("float16", "bfloat16", "float32", "float64")]
         cases += [(90, dtype, "int32", "nchw", True) for dtype in ("float16", "float64")]
-    report = run(f"CASES = {cases}\n{COMPILED}", TRITON_INTERPRET="0", TRITON_DEFAULT_FP_FUSION="1")
+    report = run(f"CASES = {cases}\n{COMPILED}", TRITON_INTERPRET="0")
     assert len({row[5] for row in report}) == 6
     for _, dtype, _, layout, _, name, loads, stores, in_memory, traps in report:
         assert not in_memory, f"{name} holds more than its registers"

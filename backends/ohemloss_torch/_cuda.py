@@ -18,7 +18,9 @@ from ohemloss._mining import as_ratio, places
 from ohemloss._options import Options
 from ohemloss._rule import mining_quota, out_of_range
 
+from . import _search
 from ._kept import Kept
+from ._search import LAUNCH, WARPS, Search
 
 # Where the kernels run; the tests add the host, where Triton's interpreter runs them.
 DEVICES = {"cuda"}
@@ -29,14 +31,9 @@ _MOST_PIXELS = 2**31 - 2**24
 _LARGEST_COUNT = 2**62
 _USUAL = MiningRule()
 
-_WARPS = 4
 # Where the classes are neighbours in memory: logits that a block takes at a time, and at most so many of its pixels
 # and classes. With more of them a thread would run out of registers.
 _TILE, _PIXELS, _CLASSES = 1024, 512, 128
-# Of the passes over the losses alone: so many programs fill the largest device a few times.
-_BLOCK, _PROGRAMS = 1024, 1024
-# Of one digit of the search for the k-th largest; the kernels know it, too.
-_DIGIT_BITS = 8
 # Of the one program that adds what the blocks have counted.
 _TALLY = 4096
 
@@ -57,18 +54,17 @@ class Device:
         `_kernels`, which needs Triton.
     """
 
-    def __init__(self, engine: Engine, inputs: Inputs, options: Options, kernels: ModuleType) -> None:
+    def __init__(self, engine: Engine, inputs: Inputs, options: Options, kernels: Any) -> None:
         self._engine, self._options, self._kernels = engine, options, kernels
         self._inputs = inputs if _grid(inputs, options.axis) else _contiguous(inputs)
         self._n_pixels = inputs.labels.numel()
         self._dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
-        self._bits = 64 if self._dtype == torch.float64 else 32
         self._tile = _tile(self._inputs.logits, options.axis)
         self._n_blocks = math.ceil(self._n_pixels / self._tile["BLOCK_P"])
 
     def forward(self) -> tuple[torch.Tensor, Kept]:
         """Compute the loss, and what the backward pass needs."""
-        with self._current():
+        with _current(self._inputs.logits.device):
             losses = self._new(self._inputs.labels.shape)
             has_weights = self._inputs.weight is not None or self._inputs.pixel_weight is not None
             nlls = self._new(losses.shape) if has_weights else None
@@ -85,7 +81,7 @@ class Device:
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
-        with self._current():
+        with _current(self._inputs.logits.device):
             gradient = torch.empty_like(self._inputs.logits)
             if _grid(self._inputs, self._options.axis, gradient) is None:
                 # Of logits that overlap themselves: the gradient cannot lie as they do.
@@ -108,7 +104,7 @@ class Device:
             ratio = as_ratio(min_kept)
         elif isinstance(min_kept, int):
             limit = min(min_kept, limit)
-        size = {"BLOCK": _TALLY, "num_warps": 4 * _WARPS}
+        size = {**LAUNCH, "BLOCK": _TALLY, "num_warps": 4 * WARPS}
         self._kernels.tally[(1,)](counts, sums, self._n_blocks, *ratio, limit, tallied, hard_sum, **size)
         if is_array(min_kept):
             tallied[2] = places(self._engine, min_kept, tallied[0])
@@ -117,22 +113,17 @@ class Device:
     def _mine(
         self, losses: torch.Tensor, cut: torch.Tensor, tallied: torch.Tensor, hard_sum: torch.Tensor
     ) -> tuple[torch.Tensor, Cut, torch.Tensor]:
-        """Give the value, the cut, and the divisor. What is started for too few hard pixels ends at once if enough are."""
-        kernels, n_digits = self._kernels, self._bits // _DIGIT_BITS
-        n_steps = max(1, math.ceil(self._n_pixels / (_BLOCK * _PROGRAMS)))
-        n_programs = math.ceil(self._n_pixels / (_BLOCK * n_steps))
-        table, above = self._new((n_digits, 2**_DIGIT_BITS), torch.int32).zero_(), self._new(n_programs)
-        size = {"BITS": self._bits, "BLOCK": _BLOCK, "num_warps": _WARPS}
-        if n_programs:
-            pixels = (self._n_pixels, n_steps)
-            for digit in range(n_digits):
-                kernels.count_digits[(n_programs,)](losses, tallied, table, *pixels, DIGIT=digit, **size)
-            kernels.add_above[(n_programs,)](losses, tallied, table, above, *pixels, **size)
+        """Give the value, the cut, and the divisor; a search that nobody needs ends at once."""
+        search = Search(self._kernels, losses, tallied)
+        table, above = search.table(), self._new(search.n_programs)
+        if search.n_programs:
+            search.launch("add_above", losses, tallied, table, above)
         # The value by itself: who changes it in place must not change what is kept.
         value, numbers, count = self._new(()), self._new(3), self._new((), torch.int64)
-        mean = self._options.reduction == "mean"
-        found = (value, numbers, count)
-        kernels.finish[(1,)](cut, tallied, hard_sum, table, above, n_programs, *found, MEAN=mean, **size)
+        found, mean = (value, numbers, count), self._options.reduction == "mean"
+        self._kernels.finish[(1,)](
+            cut, tallied, hard_sum, table, above, search.n_programs, *found, MEAN=mean, **search.size()
+        )
         return value, Cut(numbers[0], numbers[1], count), numbers[2]
 
     def _cut(self, losses: torch.Tensor) -> torch.Tensor:
@@ -163,11 +154,6 @@ class Device:
             "SCALED": self._inputs.pixel_weight is not None,
         }
 
-    def _current(self) -> AbstractContextManager[Any]:
-        """Make the device of the tensors the current one: kernels start there, on its current stream."""
-        device = self._inputs.logits.device
-        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
     def _new(self, shape: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype or self._dtype, device=self._inputs.logits.device)
 
@@ -189,6 +175,20 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
         return None
     kernels = _kernels()
     return None if kernels is None else Device(engine, inputs, options, kernels)
+
+
+def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor) -> torch.Tensor | None:
+    """Find the k-th largest of plain tensors on their device; None if the kernels are not for it, or not there."""
+    kernels = _kernels() if scores.device.type in DEVICES and scores.numel() <= _MOST_PIXELS else None
+    if kernels is None or not all(map(_has_memory, (scores, k, needed))):
+        return None
+    with _current(scores.device):
+        return _search.kth_largest(kernels, scores, k, needed)
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a device the current one: kernels start there, on its current stream."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @functools.cache
@@ -215,8 +215,8 @@ def _tile(logits: torch.Tensor, axis: int) -> dict[str, int]:
         pixels = min(_PIXELS, _TILE // classes)
     else:
         # Each thread reads 16 bytes of a class, and holds a few classes: no sum crosses threads.
-        pixels, classes = 32 * _WARPS * 16 // logits.element_size(), 4
-    return {"BLOCK_P": pixels, "BLOCK_C": classes, "num_warps": _WARPS}
+        pixels, classes = 32 * WARPS * 16 // logits.element_size(), 4
+    return {"BLOCK_P": pixels, "BLOCK_C": classes, **LAUNCH}
 
 
 def _grid(inputs: Inputs, axis: int, *gradient: torch.Tensor) -> Any:

@@ -115,8 +115,8 @@ def forward(
     """
     Write the loss of each pixel, in `nlls` also without its weights if it has any; count each block of pixels.
 
-    `counts` gets the number of valid pixels of each block, then the number of hard ones; `sums` the sum of their losses.
-    `cut` is the threshold in units of the loss; if it is NaN, so is each loss.
+    `counts` gets the number of valid pixels of each block, then the number of hard ones; `sums` the sum of the losses
+    of these. `cut` is the threshold in units of the loss; if it is NaN, so is each loss.
     """
     T: tl.constexpr = losses.dtype.element_ty
     block = tl.program_id(0)
@@ -239,6 +239,13 @@ def count_digits(
 
 
 @triton.jit
+def read_key(table, tallied, found, BITS: tl.constexpr):
+    """Write the k-th largest number."""
+    key, _, _ = _walk(table, tl.load(tallied + 2), BITS // DIGIT_BITS, BITS)
+    tl.store(found, _from_key(key, BITS))
+
+
+@triton.jit
 def add_above(losses, tallied, table, sums, n_pixels, n_steps, BITS: tl.constexpr, BLOCK: tl.constexpr):
     """Add the losses above the k-th largest, each program some of them."""
     if _too_few(tallied):
@@ -335,7 +342,7 @@ def backward(
     """
     Write the gradient: (softmax - [class is the label]) * weight in the selection * scale * cotangent / divisor.
 
-    Exactly 0 where a pixel is not selected, whatever its logits. A block without selected pixels reads none, and writes.
+    Exactly 0 where a pixel is not selected, whatever its logits. A block without selected pixels reads none of them.
     """
     T: tl.constexpr = losses.dtype.element_ty
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)

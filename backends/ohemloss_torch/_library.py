@@ -6,6 +6,8 @@ import torch
 
 from ohemloss import _kth, _total
 
+from . import _cuda
+
 
 def is_traced() -> bool:
     """Tell whether somebody records operations instead of running them."""
@@ -35,9 +37,13 @@ def kth_largest(
     needed: torch.Tensor,
     axes: tuple[int, ...] | None = None,
 ) -> torch.Tensor:
-    """Search by counting; where the host may look, only if it is needed."""
+    """Search on a device by its kernels, elsewhere by counting; where the host may look, only if it is needed."""
     # The selection is a constant of differentiation: without this, autograd would keep every step of the search.
     scores = scores.detach()
+    if axes is None and not is_traced() and all(map(is_plain, (scores, k, needed))):
+        on_device = _cuda.kth_largest(scores, k, needed)
+        if on_device is not None:
+            return on_device
     if host_view(needed) is not None and not bool(needed):
         return scores.new_zeros(k.shape)
     found: torch.Tensor = _kth.kth_largest(engine, scores, k, needed, axes)

@@ -17,9 +17,11 @@ class Call(Protocol):
 
     def forward(self) -> tuple[torch.Tensor, Kept]:
         """Compute the loss, and what the backward pass needs."""
+        ...
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
+        ...
 
 
 def call_of(engine: Engine, inputs: Inputs, options: Any, *others: torch.Tensor) -> Call | None:
