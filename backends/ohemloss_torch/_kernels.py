@@ -235,7 +235,7 @@ def count_digits(
             digits = (keys >> (BITS - (DIGIT + 1) * DIGIT_BITS)).to(tl.int32) & (DIGIT_VALUES - 1)
             n += tl.histogram(tl.where(inside, digits, 0), DIGIT_VALUES)
             n -= tl.where(tl.arange(0, DIGIT_VALUES) == 0, tl.sum((~inside).to(tl.int32), axis=0), 0)
-        tl.atomic_add(table + DIGIT * DIGIT_VALUES + tl.arange(0, DIGIT_VALUES), n, mask=n != 0)
+        tl.atomic_add(table + DIGIT * DIGIT_VALUES + tl.arange(0, DIGIT_VALUES), n, mask=n != 0, sem="relaxed")
 
 
 @triton.jit
