@@ -32,6 +32,8 @@ class Library:
     readonly: bool = False
     traced: bool = False  # run through `jax.jit`: nobody can look at a value
     machine: bool = False  # small arrays are served by machine code, too
+    interpreted: bool = False  # tensors on a CPU are served by the kernels for CUDA, by Triton's interpreter
+    shim: bool = False  # NumPy arrays are served by the kernels of CuPy, compiled for the CPU
     flags: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -51,12 +53,12 @@ class Library:
     @property
     def examples(self) -> int:
         """How many drawn examples a test runs: some compile each shape anew, and others build a graph each time."""
-        return {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
+        return 8 if self.interpreted else {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
 
     @property
     def stride(self) -> int:
         """Every how many-th of a row of like cases is run: all of them, but few where each builds a graph."""
-        return 3 if self.package in ("dask", "ndonnx") else 1
+        return 3 if self.interpreted or self.package in ("dask", "ndonnx") else 1
 
     @property
     def integers(self) -> list[str]:
@@ -77,6 +79,10 @@ class Library:
         with contextlib.ExitStack() as stack:
             if self.machine:
                 stack.enter_context(machine_from(0))
+            if self.interpreted:
+                stack.enter_context(interpreted_kernels())
+            if self.shim:
+                stack.enter_context(importlib.import_module("tests._shim").serving())
             if self.package == "array_api_strict":
                 stack.enter_context(warnings.catch_warnings())
                 # "2021.12 was requested but the returned namespace is 2022.12": it has no older one.
@@ -166,6 +172,22 @@ def machine_from(n_logits: int):
         machine.FROM = before
 
 
+@contextlib.contextmanager
+def interpreted_kernels():
+    """Serve tensors on a CPU by the kernels for CUDA, in Triton's interpreter, chosen when they are imported."""
+    cuda: Any = importlib.import_module("ohemloss_torch._cuda")
+    if cuda._kernels() is None or os.environ.get("TRITON_INTERPRET") != "1":
+        msg = "the interpreted kernels need Triton, and TRITON_INTERPRET=1 from the start"
+        raise RuntimeError(msg)
+    before, cuda.DEVICES = cuda.DEVICES, {"cpu"}
+    try:
+        # The interpreter computes what is masked, too.
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        cuda.DEVICES = before
+
+
 def _fresh(array: np.ndarray, readonly: bool) -> np.ndarray:
     array = array.copy()
     if readonly:
@@ -215,6 +237,13 @@ LIBRARIES = [
     Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
 ]
+# The kernels for CUDA, run on a CPU: a job of its own.
+KERNELS = [
+    Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True),
+    Library("cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True),
+]
+if os.environ.get("OHEMLOSS_TEST_KERNELS") == "1":
+    LIBRARIES += KERNELS
 # Some ten seconds a call: it plans and writes every step to disk. It runs the documented tensors only.
 CUBED = Library("cubed", "cubed", "cubed.array_api", host=False, eager=False)
 

@@ -166,6 +166,16 @@ def test_ties_at_minus_infinity():
     assert float(kept.cut.tie_weight) == 0.5
 
 
+def test_ties_at_zero_of_either_sign():
+    logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]] * 2)
+    labels = torch.tensor([0, 1, 0, 1])
+    device, _ = served(logits, labels, weight=torch.tensor([-1.0, 1.0]), thresh=None, min_kept=1)
+    value, kept = device.forward()
+    assert torch.equal(kept.scores.signbit(), torch.tensor([True, False] * 2))
+    assert float(kept.cut.tie_weight) == 0.25
+    assert value == 0
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e4, -1e4])
 @pytest.mark.parametrize("at_label", [True, False])
 def test_extreme_logits(bad, at_label):
@@ -175,7 +185,7 @@ def test_extreme_logits(bad, at_label):
     logits[1, own if at_label else (own + 1) % 5, 3, 4] = bad
     labels[0, 0, 0], labels[0, 0, 1] = 255, 0
     logits[0, :, 0, 0] = bad  # ignored
-    for options in ({}, {"thresh": None, "min_kept": 1}, {"weight": torch.ones(5)}, {"pixel_weight": torch.ones(())}):
+    for options in ({}, {"thresh": None, "min_kept": 1}, {"weight": torch.ones(5)}, {"pixel_weight": torch.zeros(())}):
         _, _, gradient = check(logits, labels, **options)
         assert torch.equal(gradient[0, :, 0, 0], torch.zeros(5))
 
@@ -268,6 +278,9 @@ def test_more_elements_than_32_bits_count():
     check(logits, labels)
     classes = memory.as_strided((2, 40), (far, 1))[None]  # classes that far apart
     check(classes, torch.randint(0, 2, (1, 40)))
+    rows = memory.as_strided((2, 3, 4, 10), (far, 200, 20, 1))  # three axes of pixels and classes
+    rows.copy_(torch.randn(2, 3, 4, 10))
+    check(rows, torch.randint(0, 4, (2, 3, 10)), axis=2)
 
 
 def test_same_bits_every_time():
