@@ -1,6 +1,7 @@
 """How labels are read: which pixels count, and which labels are classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ._dtypes import name_of
 from ._engine import Engine
@@ -27,14 +28,18 @@ class Classes:
     wrong: Array
 
 
+def ignored_label(ignore_index: int | None, limits: Any) -> int | None:
+    """Give the label to ignore as labels with these limits have it in 64 bits, signed; None if none can equal it."""
+    if ignore_index is None or not limits.min <= ignore_index <= limits.max:
+        return None
+    return ignore_index - 2**64 if ignore_index >= 2**63 else ignore_index
+
+
 def read_labels(engine: Engine, labels: Array, n_classes: int, ignore_index: int | None) -> Classes:
     """Read labels of any integer dtype, without casting one into the range by accident."""
     xp = engine.xp
-    limits = xp.iinfo(labels.dtype)
-    if ignore_index is None or not limits.min <= ignore_index <= limits.max:
-        valid = labels == labels  # no label can equal it
-    else:
-        valid = labels != ignore_index
+    some_may_equal = ignored_label(ignore_index, xp.iinfo(labels.dtype)) is not None
+    valid = labels != ignore_index if some_may_equal else labels == labels
     # Not every device has 64-bit integers, and not every library compares unsigned ones. An uint32 that does not fit
     # becomes negative, which is as far out of range as it was.
     wide = name_of(xp, labels.dtype) in ("int64", "uint64")

@@ -46,6 +46,10 @@ class Options(ComparedWithTypes):
             raise ValueError(msg)
         check_rule(self.rule, self.reduction)
 
+    def mines_as_usual(self) -> bool:
+        """Tell whether the mining is that of the default rule, and the loss a number."""
+        return self.rule == Options.rule and self.reduction != "none"
+
     def changed(self) -> AbstractSet[str]:
         """Name the options that are not at their default."""
         # The defaults by name from the class: a tracing compiler cannot take one that is an object out of a field.

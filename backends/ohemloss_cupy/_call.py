@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ohemloss import MiningRule
 from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
+from ohemloss._labels import ignored_label
 from ohemloss._layout import lay_out
 from ohemloss._mining import as_ratio
 from ohemloss._rule import mining_quota, out_of_range
@@ -19,7 +19,6 @@ from ._launch import BLOCK, LANES, LOGITS, TASK, WIDE
 # The kernels number pixels and classes in 32 bits. (They place them in 64.)
 _MOST = 2**31 - 1024
 _LARGEST_COUNT = 2**62
-_USUAL = MiningRule()
 
 # Of a forward pass: so many blocks fill the largest device a few times, and one block soon adds what they have counted.
 _FORWARD_BLOCKS = 2**14
@@ -30,7 +29,7 @@ _PER_THREAD, _SEARCH_BLOCKS = 8, 2**10
 def serves(inputs: Inputs, options: Any) -> bool:
     """Tell whether the kernels know the call: the usual mining, its number to keep as a number."""
     logits = inputs.logits
-    usual = options.rule == _USUAL and inputs.positives is None and options.reduction != "none"
+    usual = options.mines_as_usual() and inputs.positives is None
     fits = inputs.labels.size <= _MOST and logits.shape[options.axis] <= _MOST
     known = not options.label_smoothing and isinstance(options.min_kept, int | float)
     return usual and known and fits and logits.dtype in LOGITS and _launch.runtime.serves()
@@ -124,7 +123,7 @@ class Call:
             self._give(cut_array=cut if wrong is None else engine.where(~wrong, cut, math.nan))
         else:
             task["cut"] = cut
-        ignored = _as_int64(options.ignore_index, self._inputs.labels.dtype)
+        ignored = ignored_label(options.ignore_index, np.iinfo(self._inputs.labels.dtype))
         task["is_ignoring"], task["ignore_index"] = ignored is not None, ignored or 0
         task["numerator"], task["denominator"], task["limit"] = 1, 1, _LARGEST_COUNT
         if isinstance(options.min_kept, float):
@@ -172,11 +171,3 @@ def _lanes(n_classes: int, lengths: tuple[int, ...], steps: list[int]) -> int:
     if n_classes <= 4 or abs(to_class) >= nearest:
         return LANES[0]
     return LANES[1] if n_classes <= 64 else LANES[2]
-
-
-def _as_int64(ignore_index: int | None, dtype: Any) -> int | None:
-    """Give `ignore_index` as labels of a dtype have it once they are of 64 bits; None if none can equal it."""
-    limits = np.iinfo(dtype)
-    if ignore_index is None or not limits.min <= ignore_index <= limits.max:
-        return None
-    return ignore_index - 2**64 if ignore_index >= 2**63 else ignore_index

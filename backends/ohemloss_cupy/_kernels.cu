@@ -291,12 +291,11 @@ __device__ __forceinline__ void forward(const Task& task) {
         const Target target = target_of(task, place);
         Real nll = 0, loss = -infinity();
         if (target.is_valid) {
-            if (target.scale != 0)
+            if (target.scale != 0)  // else the logits may be anything
                 nll = cross_entropy<LANES>(task.logits + offset_of(task.logit_steps, place), task.logit_steps[3],
                                            (int)task.n_classes, (int)target.label);
-            // 0 times an infinite loss is 0 here. A threshold out of its range has become NaN.
-            loss = target.scale != 0 ? target.scale * nll : (Real)0;
-            if (target.is_wrong || cut != cut) loss = not_a_number();
+            // A threshold out of its range has become NaN.
+            loss = target.is_wrong || cut != cut ? not_a_number() : target.scale * nll;
         }
         if (!is_first) continue;
         task.losses[pixel] = loss;

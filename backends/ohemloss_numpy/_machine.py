@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ohemloss._labels import ignored_label
+
 from . import _quick
 from ._grid import Chunk, chunks
 from ._kernels import Scratch
@@ -35,7 +37,8 @@ class Machine:
     def __init__(self, task: Task, fused: ModuleType) -> None:
         self._task, self._fused = task, fused
         weight = np.ones(task.n_classes, np.float32) if task.weight is None else np.ascontiguousarray(task.weight)
-        self._about_labels = (*_as_int64(task.options.ignore_index, task.labels.dtype), _readonly(weight))
+        ignored = ignored_label(task.options.ignore_index, np.iinfo(task.labels.dtype))
+        self._about_labels = (ignored or 0, ignored is not None, _readonly(weight))
 
     @staticmethod
     def of(task: Task, logits: np.ndarray) -> "Machine | None":
@@ -164,14 +167,6 @@ def _rows(array: np.ndarray) -> _Rows:
     size = 1 + sum(step * (length - 1) for step, length in zip(steps, array.shape, strict=True))
     memory = np.lib.stride_tricks.as_strided(array, (size,), (array.itemsize,))
     return _Rows(memory, steps[1] if array.ndim == 3 else 0, steps[0], array.shape[-1])
-
-
-def _as_int64(ignore_index: int | None, dtype: Any) -> tuple[int, bool]:
-    """Give `ignore_index` as the labels have it once they are of 64 bits, and whether one can equal it."""
-    limits = np.iinfo(dtype)
-    if ignore_index is None or not limits.min <= ignore_index <= limits.max:
-        return 0, False
-    return int(np.asarray(ignore_index, dtype).astype(np.int64)), True
 
 
 def _readonly(array: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ohemloss import Cut, MiningRule
+from ohemloss import Cut
 from ohemloss._mining import floor_of_product
 
 from ._task import Task
@@ -25,13 +25,12 @@ class Tally:
 
 
 NOTHING = Tally(0, 0, 0.0)
-_USUAL = MiningRule()
 
 
 def serves(task: Task) -> bool:
     """Tell whether the mining is the usual one, with numbers for options."""
     options = task.options
-    usual = options.rule == _USUAL and task.positives is None and options.reduction != "none"
+    usual = options.mines_as_usual() and task.positives is None
     return usual and not options.arrays() and isinstance(options.min_kept, int | float)
 
 

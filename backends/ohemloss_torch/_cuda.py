@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from ohemloss import Cut, MiningRule
+from ohemloss import Cut
 from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
+from ohemloss._labels import ignored_label
 from ohemloss._layout import lay_out
 from ohemloss._mining import as_ratio, places
 from ohemloss._options import Options
@@ -29,7 +30,6 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # The kernels number pixels in 32 bits. (They place them in 64.)
 _MOST_PIXELS = 2**31 - 2**24
 _LARGEST_COUNT = 2**62
-_USUAL = MiningRule()
 
 # Where the classes are neighbours in memory: logits that a block takes at a time, and at most so many of its pixels
 # and classes. With more of them a thread would run out of registers.
@@ -59,6 +59,7 @@ class Device:
         self._inputs = inputs if _grid(inputs, options.axis) else _contiguous(inputs)
         self._n_pixels = inputs.labels.numel()
         self._dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
+        self._ignored = ignored_label(options.ignore_index, torch.iinfo(inputs.labels.dtype))
         self._tile = _tile(self._inputs.logits, options.axis)
         self._n_blocks = math.ceil(self._n_pixels / self._tile["BLOCK_P"])
 
@@ -144,12 +145,11 @@ class Device:
         (_, middle, length), (x, y, u, *g) = _grid(self._inputs, axis, *gradient)
         of_gradient = (*g[0], gradient[0].stride(axis)) if gradient else ()
         sizes = (self._n_pixels, logits.shape[axis], length, middle)
-        ignored = _as_int64(self._options.ignore_index, self._inputs.labels.dtype)
-        return (*sizes, *x, logits.stride(axis), *y, *u, *of_gradient, ignored or 0)
+        return (*sizes, *x, logits.stride(axis), *y, *u, *of_gradient, self._ignored or 0)
 
     def _flags(self) -> dict[str, bool]:
         return {
-            "IGNORES": _as_int64(self._options.ignore_index, self._inputs.labels.dtype) is not None,
+            "IGNORES": self._ignored is not None,
             "WEIGHTED": self._inputs.weight is not None,
             "SCALED": self._inputs.pixel_weight is not None,
         }
@@ -166,9 +166,9 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
     logits, labels = inputs.logits, inputs.labels
     if logits.device.type not in DEVICES or logits.dtype not in _DTYPES or labels.numel() > _MOST_PIXELS:
         return None
-    usual = options.rule == _USUAL and inputs.positives is None and options.reduction != "none"
-    number = is_array(options.min_kept) or not callable(options.min_kept)
-    if not usual or not number or options.label_smoothing:
+    usual = options.mines_as_usual() and inputs.positives is None
+    known = is_array(options.min_kept) or not callable(options.min_kept)
+    if not usual or not known or options.label_smoothing:
         return None
     given = (logits, labels, inputs.weight, inputs.pixel_weight, *options.arrays().values(), *others)
     if not all(tensor is None or _has_memory(tensor) for tensor in given):
@@ -235,11 +235,3 @@ def _contiguous(inputs: Inputs) -> Inputs:
         labels=inputs.labels.contiguous(),
         pixel_weight=None if weights is None else weights.expand(inputs.labels.shape).contiguous(),
     )
-
-
-def _as_int64(ignore_index: int | None, dtype: torch.dtype) -> int | None:
-    """Give `ignore_index` as labels of a dtype have it once they are of 64 bits; None if none can equal it."""
-    limits = torch.iinfo(dtype)
-    if ignore_index is None or not limits.min <= ignore_index <= limits.max:
-        return None
-    return ignore_index - 2**64 if ignore_index >= 2**63 else ignore_index
