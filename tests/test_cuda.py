@@ -1,0 +1,196 @@
+"""PyTorch on a CUDA device: what no interpreter can show. Each test skips where there is none."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import ohemloss
+from ohemloss_torch import OhemCELoss
+from tests._cases import make
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_device():
+    if not torch.cuda.is_available():
+        pytest.skip("torch: no CUDA device")
+
+
+def batch(regime="40% hard", dtype=torch.float32, device="cuda", **options):
+    logits, labels = make(regime, **options)
+    return torch.tensor(logits).to(dtype).to(device), torch.tensor(labels).to(device)
+
+
+def step(criterion, logits, labels):
+    """Give the value and the gradient of a training step."""
+    leaf = logits.detach().requires_grad_()
+    value = criterion(leaf, labels)
+    return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+
+def check_like_cpu(found, criterion, logits, labels):
+    expected = step(criterion, logits.cpu(), labels.cpu())
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-5, atol=1e-8)
+
+
+@pytest.fixture
+def nobody_waits():
+    """Make each wait of the host an error."""
+
+    def run(function, *arguments):
+        function(*arguments)  # compiles
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return function(*arguments)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return run
+
+
+OPTIONS = [
+    {},
+    {"weight": [0.5, 2.0, 0.0, 1.0, 3.0]},
+    {"thresh": torch.tensor(0.6), "min_kept": torch.tensor(0.2)},
+    {"label_smoothing": 0.1},
+    {"rule": ohemloss.MiningRule(rank_by="prob", ties="keep")},
+    {"rule": ohemloss.MiningRule(per_image="mean"), "min_kept": 9},
+    {"reduction": "sum"},
+]
+
+
+@pytest.mark.parametrize("regime", ["40% hard", "3% hard"])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "usual")
+def test_host_never_waits(nobody_waits, regime, options):
+    logits, labels = batch(regime)
+    criterion = OhemCELoss(**options)
+    found = nobody_waits(step, OhemCELoss(**options).cuda(), logits, labels)
+    check_like_cpu(found, criterion, logits, labels)
+
+
+def test_value_and_grad_and_explain_never_wait(nobody_waits):
+    logits, labels = batch("3% hard")
+    nobody_waits(ohemloss.value_and_grad, logits, labels)
+    nobody_waits(ohemloss.explain, logits, labels)
+    nobody_waits(lambda: ohemloss.hard_mean(logits, min_kept=5))
+
+
+@pytest.mark.parametrize("regime", ["95% hard", "3% hard"])
+def test_recorded_step_replays_on_new_data(regime):
+    logits, labels = batch(regime)
+    criterion, leaf = OhemCELoss(), logits.detach().clone().requires_grad_()
+
+    def record():
+        value = criterion(leaf, labels)
+        return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        record()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = record()
+    for other in ("3% hard", "95% hard"):
+        new, targets = batch(other, seed=7)
+        with torch.no_grad():
+            leaf.copy_(new)
+            labels.copy_(targets)
+        graph.replay()
+        fresh = step(criterion, new, targets)
+        assert all(torch.equal(a, b) for a, b in zip(recorded, fresh, strict=True))
+
+
+def test_on_a_stream_of_its_own():
+    logits, labels = batch(shape=(4, 256, 256))
+    expected = step(OhemCELoss(), logits, labels)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10_000_000)  # whoever ran on another stream would be ahead
+        doubled = logits * 2
+        found = step(OhemCELoss(), doubled / 2, labels)
+    torch.cuda.current_stream().wait_stream(stream)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_on_a_device_that_is_not_the_current_one():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("torch: one CUDA device")
+    logits, labels = batch("3% hard", device="cuda:1")
+    found = step(OhemCELoss(), logits, labels)
+    assert found[0].device == found[1].device == logits.device
+    check_like_cpu(found, OhemCELoss(), logits, labels)
+
+
+@pytest.mark.parametrize("label", [5, -1, 2**40])
+def test_process_survives_wrong_labels(label):
+    logits, labels = batch(ignored=0)
+    labels[1, 2, 3] = label
+    value, gradient = step(OhemCELoss(), logits, labels)
+    assert math.isnan(value)
+    assert gradient[1, :, 2, 3].isnan().all()
+    assert gradient.isnan().sum() == 5
+    torch.cuda.synchronize()
+
+
+def test_same_bits_every_time():
+    logits, labels = batch("3% hard", shape=(4, 128, 128))
+    first, *others = (step(OhemCELoss(), logits, labels) for _ in range(5))
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_peak_memory():
+    """The gradient, and 12 bytes a pixel."""
+    logits, labels = batch(shape=(2, 512, 512), n_classes=19)
+    step(OhemCELoss(), logits, labels)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step(OhemCELoss(), logits, labels)
+    assert torch.cuda.max_memory_allocated() - before <= logits.nbytes + 12 * labels.numel() + 2**20
+
+
+def test_more_logits_than_32_bits_count():
+    shape = (2, 2, 2**15, 2**14 + 1)
+    if torch.cuda.mem_get_info()[0] < 24e9:
+        pytest.skip("torch: less than 24 GB of memory")
+    logits = torch.zeros(shape, dtype=torch.float16, device="cuda")
+    labels = torch.ones((2, *shape[2:]), dtype=torch.uint8, device="cuda")
+    logits[1, 1, -1, -1] = 3
+    value, gradient = step(OhemCELoss(min_kept=0), logits, labels)
+    n = labels.numel() - 1  # the last pixel is easy
+    assert float(value) == pytest.approx(math.log(2), rel=1e-5)
+    assert gradient[1, 1, -1, -1] == 0
+    assert float(gradient[1, 1, -1, -2]) == pytest.approx(-0.5 / n, abs=6e-8)
+
+
+def test_under_amp():
+    logits, labels = batch(dtype=torch.float32)
+    weight = torch.eye(5, device="cuda").requires_grad_()
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        mixed = torch.einsum("nchw,cd->ndhw", logits, weight)
+        value = OhemCELoss()(mixed, labels)
+    assert mixed.dtype == torch.bfloat16
+    assert value.dtype == torch.float32
+    value.backward()
+    assert torch.isfinite(weight.grad).all()
+    assert weight.grad.any()
+
+
+def test_compiled_as_one_graph():
+    logits, labels = batch("3% hard")
+    compiled = torch.compile(OhemCELoss(), fullgraph=True)
+    check_like_cpu(step(compiled, logits, labels), OhemCELoss(), logits, labels)
+
+
+def test_benchmark_finds_that_nobody_waits():
+    pytest.importorskip("benchmarks", reason="the sources are not here")
+    from benchmarks import _gpu
+
+    assert "0 host" in _gpu.check_that_nobody_waits(ohemloss.ohem_cross_entropy, *batch("3% hard"))
