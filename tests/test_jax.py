@@ -263,14 +263,13 @@ class TestCompiled:
             temporary = compiled.memory_analysis().temp_size_in_bytes / (2 * 64 * 64 * 4)
             assert temporary < 10, function
 
-    @pytest.mark.parametrize("on_cpu", [True, False])
+    @pytest.mark.parametrize("platform", ["cpu", "cuda", "default"])
     @pytest.mark.parametrize(("n_classes", "axis"), [(1, 1), (5, 1), (5, -1), (70, 0)])
-    def test_step_over_the_classes_here_and_elsewhere(self, on_cpu, n_classes, axis, monkeypatch, double):
+    def test_step_over_the_classes_here_and_elsewhere(self, platform, n_classes, axis, monkeypatch, double):
         """Each platform has a way of its own: value, gradient, and the product of the Hessian with a vector."""
         from ohemloss_jax import _classes
 
-        branch = (lambda *x, cpu, default: cpu(*x)) if on_cpu else lambda *x, cpu, default: default(*x)
-        monkeypatch.setattr(jax.lax, "platform_dependent", branch)
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, **ways: ways[platform](*x))
         rng = np.random.default_rng(0)
         x, direction = rng.normal(size=(2, n_classes, 3, 5)) * 5
         index, counts = rng.integers(0, n_classes, (3, 5)), rng.random((3, 5)) < 0.8
@@ -289,6 +288,44 @@ class TestCompiled:
         _, product = jax.jvp(jax.grad(total), (last(x),), (last(direction),))
         expected = softmax * (direction - (softmax * direction).sum(0))
         np.testing.assert_allclose(product, last(expected), atol=1e-13)
+
+    @pytest.mark.parametrize("platform", ["cuda", "default"])
+    @pytest.mark.parametrize("axes", [None, (1, 2)])
+    def test_search_here_and_elsewhere(self, platform, axes, monkeypatch, x64):
+        """Every rank of scores that are tied, negative, tiny, infinite, or NaN, which ranks first."""
+        from ohemloss_jax import _steps
+
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, **ways: ways[platform](*x))
+        dtype = "float64" if x64 else "float32"
+        scores = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(dtype)
+        scores[:, 0] = [0.25, 0.25, -0.25, 0.0, -0.0]
+        scores[:, 1] = [np.inf, -np.inf, np.nan, np.finfo(dtype).tiny, np.finfo(dtype).max]
+        ranked = np.sort(np.where(np.isnan(scores), np.inf, scores).reshape(2 if axes else 1, -1))[:, ::-1]
+        for k in range(1, ranked.shape[1] + 1):
+            ranks = jnp.full((2, 1, 1) if axes else (), k)
+            found = _steps._search(jnp.asarray(scores), ranks, axes)
+            assert found.shape == ranks.shape
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(np.ravel(found), ranked[:, k - 1])
+
+    @pytest.mark.parametrize("n_classes", [19, 40])
+    def test_program_for_a_gpu(self, n_classes):
+        """Up to 32 classes no reduction reads the logits. No loop, no sort, no look-up, no call to the host."""
+        from jax import export
+
+        logits = f"2x{n_classes}x16x24x"
+        x = jax.ShapeDtypeStruct((2, n_classes, 16, 24), "float32")
+        y = jax.ShapeDtypeStruct((2, 16, 24), "int32")
+        for function in (ohemloss.ohem_cross_entropy, jax.value_and_grad(ohemloss.ohem_cross_entropy)):
+            exported = export.export(jax.jit(lambda x, y, f=function: f(x, y)), platforms=["cuda"])(x, y)
+            lines = exported.mlir_module().splitlines()
+            for absent in ("while", "sort", "top_k", "gather", "custom_call"):
+                assert not [line for line in lines if f".{absent}" in line], absent
+            reductions = [line for line in lines if "stablehlo.reduce" in line]
+            assert sum(logits in line for line in reductions) == (0 if n_classes <= 32 else 3)
+            # The digits of the search, each in one pass; the `iota` is why the branch stays one.
+            assert sum("2x16x24x16x" in line for line in reductions) == 8
+            assert any("stablehlo.iota" in line and "tensor<16xui32>" in line for line in lines)
 
 
 def _equations(jaxpr, *, into_branches=True):

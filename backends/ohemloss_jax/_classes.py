@@ -4,7 +4,7 @@ The step over the classes, as XLA does it fast.
 On a CPU a reduction over an axis that is not the last one is slow, and so is one over an array that was computed: it is
 written to memory first. Slices of the logits, one a class, are fused with all that happens to them into one loop over
 the pixels. But such a loop is fused again into each user of its result, and into the gradient once for each class; a
-branch stops that.
+branch stops that. On a GPU a few slices are fused to one kernel, which loads each logit once; no branch is needed.
 
 What is so computed has a derivative of its own, in operations on whole arrays: element by element, and fused to one
 loop. It is of the usual kind, so it may be taken forward, backward, and again.
@@ -19,6 +19,8 @@ import jax.numpy as jnp
 
 from ohemloss import _softmax
 from ohemloss._targets import Targets
+
+from ._library import per_platform
 
 # Slices written out at a time; more classes than that are walked through in a loop, or compiling would take long.
 _SLICES = 32
@@ -37,7 +39,13 @@ def cross_entropy(
 def _nll(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:
     """Compute minus the logarithm of the softmax of the label."""
     on_cpu = partial(_where_any_counts, partial(_in_one_loop, axis), axis)
-    return jax.lax.platform_dependent(x, counts, index, cpu=on_cpu, default=lambda *x: _nll_of(*_whole(axis, *x)[1:]))
+    nll: jax.Array = per_platform(
+        *(x, counts, index),
+        cpu=on_cpu,
+        gpu=lambda *x: _nll_of(*_on_gpu(axis, *x)[1:]),
+        default=lambda *x: _nll_of(*_whole(axis, *x)[1:]),
+    )
+    return nll
 
 
 @_nll.defjvp  # type: ignore[untyped-decorator,unused-ignore]
@@ -56,8 +64,8 @@ def _parts(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tupl
         largest = _where_any_counts(partial(_largest, axis), axis, *operands)
         return largest, *_where_any_counts(partial(_sums, axis), axis, *operands, largest)
 
-    parts: tuple[jax.Array, jax.Array, jax.Array] = jax.lax.platform_dependent(
-        x, counts, index, cpu=on_cpu, default=partial(_whole, axis)
+    parts: tuple[jax.Array, jax.Array, jax.Array] = per_platform(
+        x, counts, index, cpu=on_cpu, gpu=partial(_on_gpu, axis), default=partial(_whole, axis)
     )
     return parts
 
@@ -83,10 +91,18 @@ def _derivatives(
 
 
 def _whole(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Compute the parts by reductions, which other devices do well, and without a branch, for which a host waits."""
+    """Compute the parts by reductions: two reads of the logits, whatever the number of classes."""
     largest = jnp.max(_masked(x, jnp.expand_dims(counts, axis)), axis)
     exps, _, at_label = _derivatives(axis, (x, counts, index), x, largest)
     return largest, jnp.sum(exps, axis), jnp.sum(at_label, axis) - largest
+
+
+def _on_gpu(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute the parts from slices, which stay in registers, as long as there are registers for them."""
+    if x.shape[axis] > _SLICES:
+        return _whole(axis, x, counts, index)
+    largest = _largest(axis, x, counts, index)
+    return largest, *_sums(axis, x, counts, index, largest)
 
 
 def _in_one_loop(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:

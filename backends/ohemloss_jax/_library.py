@@ -1,5 +1,6 @@
-"""What JAX knows of its arrays."""
+"""What JAX knows of its arrays, and of where they are."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -25,6 +26,13 @@ def host_view(array: jax.Array) -> np.ndarray | None:
     if any(there.platform != "cpu" for there in array.devices()):
         return None
     return np.asarray(array)
+
+
+def per_platform(
+    *operands: Any, gpu: Callable[..., Any], default: Callable[..., Any], **others: Callable[..., Any]
+) -> Any:
+    """Compute in the way of the platform that a program is compiled for."""
+    return jax.lax.platform_dependent(*operands, cuda=gpu, rocm=gpu, default=default, **others)
 
 
 def register_pytrees() -> None:

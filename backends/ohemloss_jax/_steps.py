@@ -6,7 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ._library import per_platform
+
 _KEYS = {"float32": jnp.uint32, "float64": jnp.uint64}
+
+# Bits that are found in one pass over the keys, where all their values are counted at once.
+_DIGIT = 4
 
 
 # Compiled by itself, so that a call outside `jax.jit` compiles the branches once for each shape and not at each call.
@@ -14,7 +19,7 @@ _KEYS = {"float32": jnp.uint32, "float64": jnp.uint64}
 def kth_largest(
     engine: Any, scores: jax.Array, k: jax.Array, needed: jax.Array, axes: tuple[int, ...] | None = None
 ) -> jax.Array:
-    """Search by counting as `ohemloss._kth` does, but over the bits themselves, in a loop, and only if needed."""
+    """Search by counting as `ohemloss._kth` does, but over the bits themselves, and only if needed."""
     # The selection is a constant of differentiation: without this, every derivative would be traced through the search.
     scores = jax.lax.stop_gradient(scores)
     search = partial(_search, axes=axes)
@@ -28,12 +33,18 @@ def _zero(scores: jax.Array, k: jax.Array, axes: tuple[int, ...] | None) -> jax.
 
 def _search(scores: jax.Array, k: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
     dtype = _KEYS[str(scores.dtype)]
-    n_bits = scores.dtype.itemsize * 8
-    sign = dtype(1 << (n_bits - 1))
+    sign = dtype(1 << (scores.dtype.itemsize * 8 - 1))
     # One zero, and NaN above everything; with the bits of negative numbers flipped, the keys rise with the scores.
     scores = jnp.where(scores == 0, 0.0, jnp.where(jnp.isnan(scores), jnp.inf, scores))
     bits = jax.lax.bitcast_convert_type(scores, dtype)
     keys = jnp.where(bits & sign, ~bits, bits | sign)
+    found = per_platform(keys, k, gpu=partial(_digit_by_digit, axes), default=partial(_bit_by_bit, axes))
+    return jax.lax.bitcast_convert_type(jnp.where(found & sign, found ^ sign, ~found), scores.dtype)
+
+
+def _bit_by_bit(axes: tuple[int, ...] | None, keys: jax.Array, k: jax.Array) -> jax.Array:
+    """Find the k-th largest key in a loop that ends as soon as it can."""
+    dtype, n_bits = keys.dtype.type, keys.dtype.itemsize * 8
 
     def is_open(state: tuple[jax.Array, ...]) -> jax.Array:
         i, _, is_exact = state
@@ -41,16 +52,33 @@ def _search(scores: jax.Array, k: jax.Array, axes: tuple[int, ...] | None) -> ja
 
     def add_bit(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         i, found, _ = state
-        candidate = found | (sign >> i.astype(dtype))
+        candidate = found | (dtype(1 << (n_bits - 1)) >> i.astype(dtype))
         n = _count(keys >= candidate, axes)
         return i + 1, jnp.where(n >= k, candidate, found), jnp.all(n == k)
 
-    zero = _zero(scores, k, axes)
+    zero = _zero(keys, k, axes)
     # As soon as exactly k reach a candidate, the k-th largest is the smallest of these: the last bits need no count.
     _, found, _ = jax.lax.while_loop(is_open, add_bit, (jnp.sum(zero) * 0, zero.astype(dtype), jnp.any(zero > 0)))
     last = ~dtype(0)
-    found = jnp.min(jnp.where(keys >= found, keys, last), axis=axes, keepdims=axes is not None, initial=last)
-    return jax.lax.bitcast_convert_type(jnp.where(found & sign, found ^ sign, ~found), scores.dtype)
+    return jnp.min(jnp.where(keys >= found, keys, last), axis=axes, keepdims=axes is not None, initial=last)
+
+
+def _digit_by_digit(axes: tuple[int, ...] | None, keys: jax.Array, k: jax.Array) -> jax.Array:
+    """
+    Find the k-th largest key without a loop, at each step of which a host would wait.
+
+    All values of a digit are counted in one pass. Without a loop XLA puts the whole loss into one graph, which the
+    device runs by itself, the branch around the search included. (It computes both sides of a branch that holds
+    nothing but reductions and operations element by element. The `iota` is neither.)
+    """
+    dtype, n_bits = keys.dtype.type, keys.dtype.itemsize * 8
+    over = tuple(range(keys.ndim)) if axes is None else axes
+    found = jnp.zeros_like(k, dtype=dtype)
+    for shift in range(n_bits - _DIGIT, -1, -_DIGIT):
+        candidates = found[..., None] | (jax.lax.iota(dtype, 2**_DIGIT) << dtype(shift))
+        n = jnp.sum(keys[..., None] >= candidates, axis=over, keepdims=axes is not None, dtype=k.dtype)
+        found = jnp.max(jnp.where(n >= k[..., None], candidates, 0), axis=-1)
+    return found
 
 
 def _count(mask: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
