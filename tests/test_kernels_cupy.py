@@ -317,9 +317,10 @@ def spread(array, axis, dtype):
 class TestFar:
     @pytest.mark.parametrize("axis", [0, 1])
     @pytest.mark.parametrize("factor", [1, 100])
-    def test_logits(self, shim, axis, factor):
-        """Also where the loss is too large for a single pass."""
-        logits, labels = make(shape=(2, 3, 41), n_classes=16, dtype="float16")
+    @pytest.mark.parametrize("n_classes", [16, 19])
+    def test_logits(self, shim, n_classes, factor, axis):
+        """Of the last classes that are read together, or of those left; also where one pass is not enough."""
+        logits, labels = make(shape=(2, 3, 41), n_classes=n_classes, dtype="float16")
         check(shim, spread(logits * factor, axis, np.float16), labels)
 
     def test_labels(self, shim):
