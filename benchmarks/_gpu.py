@@ -15,7 +15,7 @@ Shape = tuple[int, int, int, int]
 # What a device reads and writes of one pixel besides its logits: the label, and the loss that is kept.
 _LABEL, _LOSS = 8, 4
 # Of the spin that holds the device back until the host has started a whole step.
-_BACKLOG_CYCLES = 2_000_000
+_BACKLOG_CYCLES = 20_000_000
 _SPENT = 0.5  # seconds for the rounds of one case, and how many of them at least and at most
 _LEAST, _MOST, _WARM = 5, 50, 3
 
@@ -161,8 +161,8 @@ def check_that_nobody_waits(loss: Callable[[Tensor, Tensor], Tensor], logits: Te
         return value.detach(), slope
 
     step()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")

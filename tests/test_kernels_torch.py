@@ -84,7 +84,7 @@ def check(logits, labels, **options):
 
 def tensors(regime="40% hard", dtype="float32", **options):
     logits, labels = make(regime, **options)
-    return torch.tensor(logits).to(getattr(torch, dtype)), torch.tensor(labels)
+    return torch.tensor(logits).contiguous().to(getattr(torch, dtype)), torch.tensor(labels)
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 19, 150, 1000])
@@ -188,6 +188,48 @@ def test_extreme_logits(bad, at_label):
     for options in ({}, {"thresh": None, "min_kept": 1}, {"weight": torch.ones(5)}, {"pixel_weight": torch.zeros(())}):
         _, _, gradient = check(logits, labels, **options)
         assert torch.equal(gradient[0, :, 0, 0], torch.zeros(5))
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_pixel_at_the_threshold_beside_one_that_is_not_finite(bad):
+    """It is not hard, and shares nothing."""
+    logits = torch.tensor([[200.0, 0.0], [0.0, 1.0], [bad, 0.0]])
+    _, _, gradient = check(logits, torch.zeros(3, dtype=torch.int64), thresh=1.0, min_kept=0)
+    assert gradient[0].tolist() == [0, 0]
+
+
+def test_function_of_the_counts_with_weights():
+    """The composite runs forward, and what it keeps is not for the kernels."""
+    logits, labels = tensors()
+    options: dict[str, Any] = {"min_kept": lambda counts: 70, "weight": torch.arange(5.0)}
+    value, slope = value_and_grad(logits, labels, **options)
+    leaf = logits.clone().requires_grad_()
+    loss = ohem_cross_entropy(leaf, labels, **options)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), value)
+    torch.testing.assert_close(leaf.grad, slope)
+
+
+def test_cotangents_that_stand_for_others():
+    """Of `vmap` over a backward pass, which have no memory of their own."""
+    logits, labels = tensors("3% hard")
+    leaf = logits.clone().requires_grad_()
+    loss = ohem_cross_entropy(leaf, labels)
+
+    def pull(cotangent):
+        return torch.autograd.grad(loss, leaf, cotangent, retain_graph=True)[0]
+
+    many = torch.func.vmap(pull)(torch.tensor([1.0, 2.0]))
+    torch.testing.assert_close(many[1], 2 * many[0])
+    torch.testing.assert_close(many[0], value_and_grad(logits, labels)[1])
+    assert not pull(torch._efficientzerotensor(())).any()
+
+
+def test_without_a_driver_the_composite_runs():
+    """Where Triton is, but finds no device or no compiler."""
+    code = "import json; from ohemloss_torch import _cuda; print(json.dumps(_cuda._kernels() is None))"
+    if not torch.cuda.is_available():
+        assert run(code, TRITON_INTERPRET="0")
 
 
 @pytest.mark.parametrize("size", [50.0, 70.0, 100.0, 3000.0])

@@ -8,6 +8,7 @@ import torch
 from torch.autograd import forward_ad
 
 from ohemloss import _composite
+from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
@@ -69,8 +70,9 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor | None, ...]) -> None:
         ctx.engine, options, *tensors = inputs
-        # The backward has no use for them, and a buffer may be filled again before it runs.
-        ctx.options = replace(options, thresh=None, min_kept=0)
+        # The backward has no use for them, and a buffer may be filled again before it runs. (Who serves a function of
+        # the counts forward must be asked for it backward, too.)
+        ctx.options = replace(options, thresh=None, min_kept=0 if is_array(options.min_kept) else options.min_kept)
         ctx.mark_non_differentiable(*(tensor for tensor in output[1:] if tensor is not None))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *output[1:])

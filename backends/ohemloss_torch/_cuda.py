@@ -2,6 +2,7 @@
 
 import functools
 import math
+import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import ModuleType
@@ -20,7 +21,7 @@ from ohemloss._options import Options
 from ohemloss._rule import mining_quota, out_of_range
 
 from . import _search
-from ._kept import Kept
+from ._kept import Kept, is_wrapped
 from ._search import LAUNCH, WARPS, Search
 
 # Where the kernels run; the tests add the host, where Triton's interpreter runs them.
@@ -177,13 +178,17 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
     return None if kernels is None else Device(engine, inputs, options, kernels)
 
 
-def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor) -> torch.Tensor | None:
+def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor, *, per_image: bool) -> torch.Tensor | None:
     """Find the k-th largest of plain tensors on their device; None if the kernels are not for it, or not there."""
     kernels = _kernels() if scores.device.type in DEVICES and scores.numel() <= _MOST_PIXELS else None
     if kernels is None or not all(map(_has_memory, (scores, k, needed))):
         return None
     with _current(scores.device):
-        return _search.kth_largest(kernels, scores, k, needed)
+        if not per_image:
+            return _search.kth_largest(kernels, scores, k, needed)
+        rows = zip(scores.unbind(), k.flatten().unbind(), strict=True)
+        found = [_search.kth_largest(kernels, row, each, needed) for row, each in rows]
+        return torch.stack(found).reshape(k.shape) if found else scores.new_empty(k.shape)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
@@ -193,9 +198,17 @@ def _current(device: torch.device) -> AbstractContextManager[Any]:
 
 @functools.cache
 def _kernels() -> ModuleType | None:
+    if torch.version.hip is not None:  # on which they were never tried
+        return None
     try:
+        import triton
+
         from . import _kernels
-    except ImportError:  # PyTorch comes without Triton for some systems
+
+        if isinstance(_kernels.forward, triton.JITFunction):  # and not interpreted
+            triton.runtime.driver.active.get_current_target()
+    # PyTorch comes without Triton for some systems, and Triton needs a C compiler, and a device that is not too old.
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError):
         return None
     return _kernels
 
@@ -204,7 +217,7 @@ def _has_memory(tensor: torch.Tensor) -> bool:
     # By its keys: a cotangent of `is_grads_batched` looks like any tensor, and has none of its own memory.
     keys, key = torch._C._dispatch_keys(tensor), torch._C.DispatchKey
     here = keys.has(key.CPU if tensor.device.type == "cpu" else key.CUDA)
-    return here and tensor.layout == torch.strided and not tensor.is_neg()
+    return here and not is_wrapped(tensor) and tensor.layout == torch.strided and not tensor.is_neg()
 
 
 def _tile(logits: torch.Tensor, axis: int) -> dict[str, int]:

@@ -278,7 +278,7 @@ def finish(
     T: tl.constexpr = value.dtype.element_ty
     total, n_selected = tl.load(hard_sum), tl.load(tallied + 1)
     threshold = tl.load(cut)
-    tie_weight = total * 0
+    tie_weight = tl.full([], 0.0, tl.float64)  # not a product with the sum, which may be NaN
     if _too_few(tallied):
         n_selected = tl.load(tallied + 2)
         key, places, n_equal = _walk(table, n_selected, BITS // DIGIT_BITS, BITS)

@@ -40,8 +40,8 @@ def kth_largest(
     """Search on a device by its kernels, elsewhere by counting; where the host may look, only if it is needed."""
     # The selection is a constant of differentiation: without this, autograd would keep every step of the search.
     scores = scores.detach()
-    if axes is None and not is_traced() and all(map(is_plain, (scores, k, needed))):
-        on_device = _cuda.kth_largest(scores, k, needed)
+    if axes in (None, tuple(range(1, scores.ndim))) and not is_traced() and all(map(is_plain, (scores, k, needed))):
+        on_device = _cuda.kth_largest(scores, k, needed, per_image=axes is not None)
         if on_device is not None:
             return on_device
     if host_view(needed) is not None and not bool(needed):

@@ -1,6 +1,7 @@
 """The array API namespace of PyTorch, where the device of a distributed tensor is its mesh."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import array_api_compat.torch as compat
@@ -18,6 +19,8 @@ def device(tensor: torch.Tensor) -> Any:
 
 def asarray(values: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
     """Make a tensor; on a mesh, the same one everywhere."""
+    if isinstance(values, Real):  # filled in on the device; a copy of it would make the host wait
+        return _replicated(device, lambda place: torch.full((), values, dtype=dtype, device=place))
     return _replicated(device, lambda place: compat.asarray(values, dtype=dtype, device=place))
 
 
