@@ -166,6 +166,15 @@ def test_ties_at_minus_infinity():
     assert float(kept.cut.tie_weight) == 0.5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nan_of_either_sign_ranks_first(dtype):
+    scores = torch.tensor([1.0, math.nan, -2.0, math.inf, -math.nan], dtype=dtype)
+    assert scores.signbit().sum() == 2
+    for k, expected in ((3, math.inf), (4, 1.0), (5, -2.0)):
+        found = _cuda.kth_largest(scores, torch.tensor(k), torch.tensor(True), per_image=False)
+        assert found == expected
+
+
 def test_ties_at_zero_of_either_sign():
     logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]] * 2)
     labels = torch.tensor([0, 1, 0, 1])
