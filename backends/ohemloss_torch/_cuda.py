@@ -21,7 +21,8 @@ from ohemloss._options import Options
 from ohemloss._rule import mining_quota, out_of_range
 
 from . import _search
-from ._kept import Kept, is_wrapped
+from ._kept import Kept
+from ._memory import has_memory
 from ._search import LAUNCH, WARPS, Search
 
 # Where the kernels run; the tests add the host, where Triton's interpreter runs them.
@@ -57,7 +58,10 @@ class Device:
 
     def __init__(self, engine: Engine, inputs: Inputs, options: Options, kernels: Any) -> None:
         self._engine, self._options, self._kernels = engine, options, kernels
-        self._inputs = inputs if _grid(inputs, options.axis) else _contiguous(inputs)
+        self._inputs, self._grid = inputs, _grid(inputs, options.axis)
+        if self._grid is None:
+            self._inputs = _contiguous(inputs)
+            self._grid = _grid(self._inputs, options.axis)
         self._n_pixels = inputs.labels.numel()
         self._dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
         self._ignored = ignored_label(options.ignore_index, torch.iinfo(inputs.labels.dtype))
@@ -75,7 +79,7 @@ class Device:
             if self._n_blocks:
                 outputs = (losses, nlls, counts, sums)
                 self._kernels.forward[(self._n_blocks,)](
-                    *self._arrays(), cut, *outputs, *self._numbers(), **self._flags(), **self._tile
+                    *self._arrays(), cut, *outputs, *self._numbers(self._grid), **self._flags(), **self._tile
                 )
             tallied, hard_sum = self._tally(counts, sums)
             value, found, divisor = self._mine(losses, cut, tallied, hard_sum)
@@ -85,7 +89,8 @@ class Device:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
         with _current(self._inputs.logits.device):
             gradient = torch.empty_like(self._inputs.logits)
-            if _grid(self._inputs, self._options.axis, gradient) is None:
+            grid = _grid(self._inputs, self._options.axis, gradient)
+            if grid is None:
                 # Of logits that overlap themselves: the gradient cannot lie as they do.
                 copied = Device(self._engine, _contiguous(self._inputs), self._options, self._kernels)
                 return copied.backward(kept, cotangent)
@@ -93,7 +98,7 @@ class Device:
             found = (kept.scores, kept.nlls, kept.cut.value, kept.cut.tie_weight, kept.divisor, cotangent)
             if self._n_blocks:
                 self._kernels.backward[(self._n_blocks,)](
-                    *self._arrays(), *found, gradient, *self._numbers(gradient), **self._flags(), **self._tile
+                    *self._arrays(), *found, gradient, *self._numbers(grid, gradient), **self._flags(), **self._tile
                 )
             return gradient
 
@@ -140,10 +145,10 @@ class Device:
         inputs = self._inputs
         return inputs.logits, inputs.labels, inputs.weight, inputs.pixel_weight
 
-    def _numbers(self, *gradient: torch.Tensor) -> tuple[int, ...]:
+    def _numbers(self, grid: Any, *gradient: torch.Tensor) -> tuple[int, ...]:
         """Give sizes and strides in the order in which the kernels take them."""
         logits, axis = self._inputs.logits, self._options.axis
-        (_, middle, length), (x, y, u, *g) = _grid(self._inputs, axis, *gradient)
+        (_, middle, length), (x, y, u, *g) = grid
         of_gradient = (*g[0], gradient[0].stride(axis)) if gradient else ()
         sizes = (self._n_pixels, logits.shape[axis], length, middle)
         return (*sizes, *x, logits.stride(axis), *y, *u, *of_gradient, self._ignored or 0)
@@ -172,7 +177,7 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
     if not usual or not known or options.label_smoothing:
         return None
     given = (logits, labels, inputs.weight, inputs.pixel_weight, *options.arrays().values(), *others)
-    if not all(tensor is None or _has_memory(tensor) for tensor in given):
+    if not all(tensor is None or has_memory(tensor) for tensor in given):
         return None
     kernels = _kernels()
     return None if kernels is None else Device(engine, inputs, options, kernels)
@@ -181,7 +186,7 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
 def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor, *, per_image: bool) -> torch.Tensor | None:
     """Find the k-th largest of plain tensors on their device; None if the kernels are not for it, or not there."""
     kernels = _kernels() if scores.device.type in DEVICES and scores.numel() <= _MOST_PIXELS else None
-    if kernels is None or not all(map(_has_memory, (scores, k, needed))):
+    if kernels is None or not all(map(has_memory, (scores, k, needed))):
         return None
     with _current(scores.device):
         if not per_image:
@@ -211,13 +216,6 @@ def _kernels() -> ModuleType | None:
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError):
         return None
     return _kernels
-
-
-def _has_memory(tensor: torch.Tensor) -> bool:
-    # By its keys: a cotangent of `is_grads_batched` looks like any tensor, and has none of its own memory.
-    keys, key = torch._C._dispatch_keys(tensor), torch._C.DispatchKey
-    here = keys.has(key.CPU if tensor.device.type == "cpu" else key.CUDA)
-    return here and not is_wrapped(tensor) and tensor.layout == torch.strided and not tensor.is_neg()
 
 
 def _tile(logits: torch.Tensor, axis: int) -> dict[str, int]:

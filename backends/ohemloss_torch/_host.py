@@ -12,7 +12,8 @@ from ohemloss._options import Options
 from ohemloss_numpy._host import Host
 from ohemloss_numpy._task import Kept as HostKept
 
-from ._kept import Kept, is_wrapped
+from ._kept import Kept
+from ._memory import has_memory
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -57,9 +58,7 @@ def host_of(inputs: Inputs, options: Options, *others: torch.Tensor) -> HostCall
 
 
 def _is_in_host_memory(tensor: torch.Tensor) -> bool:
-    # By its key: a cotangent of `is_grads_batched` looks like any tensor, and has none of its own memory.
-    has_memory = torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.CPU) and not is_wrapped(tensor)
-    return has_memory and tensor.layout == torch.strided and not tensor.is_neg()
+    return tensor.device.type == "cpu" and has_memory(tensor)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

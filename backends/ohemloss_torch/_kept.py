@@ -1,15 +1,10 @@
-"""What a forward pass leaves for the backward pass, and of which tensors it can."""
+"""What a forward pass leaves for the backward pass."""
 
 from dataclasses import dataclass
 
 import torch
 
 from ohemloss import Cut
-
-
-def is_wrapped(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor stands for others, or for zeros, and has no values that lie in memory."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor) or tensor._is_zerotensor())
 
 
 @dataclass(frozen=True)
