@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 import ohemloss
 
@@ -31,7 +32,7 @@ def test_top_level(project):
     if done.returncode:
         pytest.skip("not a git checkout")
     names = {line.partition("/")[0] for line in done.stdout.splitlines()}
-    files = {".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
+    files = {".gitignore", "CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "pyproject.toml"}
     assert names == files | {".ci", "backends", "benchmarks", "docs", "ohemloss", "tests"}
 
 
@@ -52,6 +53,15 @@ def test_installed_entry_points_are_those_of_the_settings(settings):
 
 def test_version():
     assert metadata.version("ohemloss") == ohemloss.__version__
+
+
+def test_citation(project):
+    """What a reader cites is what is installed, under its licence and name."""
+    citation = yaml.safe_load((project / "CITATION.cff").read_text(encoding="utf-8"))
+    data = metadata.metadata("ohemloss")
+    cited = [citation[key] for key in ("title", "version", "license")]
+    assert cited == [data["Name"], data["Version"], data["License-Expression"]]
+    assert [author["name"] for author in citation["authors"]] == ["The ohemloss developers"]
 
 
 def test_run_time_dependencies(settings):
