@@ -16,8 +16,9 @@ from ._typing import Array
 
 @dataclass(frozen=True)
 class Steps:
-    """The way to the value: loss and score of each pixel, what was asked for, what was selected, and the value."""
+    """The way to the value: what each pixel is and loses, what was asked for, what was selected, and the value."""
 
+    valid: Array
     losses: Array
     scores: Array
     quota: Quota
@@ -86,4 +87,4 @@ def _steps(
         engine, losses, scores, targets.valid, quota, options.rule, inputs.positives, targets.class_scales
     )
     value = reduce(engine, losses, selection, options.rule, options.reduction)
-    return Steps(losses, scores, quota, selection, value)
+    return Steps(targets.valid, losses, scores, quota, selection, value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from . import _composite
 from ._arrays import is_array
@@ -10,6 +11,9 @@ from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._typing import Array
 from ._validation import check_label_values, prepare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,28 +25,39 @@ class Trace:
 
     Attributes
     ----------
+    labels : array
+        The labels that came.
+    valid : array
+        Bool, in the shape of the labels: the pixels that are not ignored.
     thresh : array
-        0-d, the threshold in units of the loss, ``-log(thresh)``; infinite if there is none.
+        0-d, the threshold in units of the score, ``-log(thresh)``; infinite if there is none.
     n_valid : array
-        0-d integer, the number of pixels that are not ignored.
+        0-d integer, the number of pixels that compete: those that are not ignored, unless the rule or the positives say
+        otherwise.
     n_min : array
         0-d integer, how many pixels are selected at least.
     pixel_loss : array
         The loss of each pixel, in the shape of the labels, 0 where ignored.
+    score : array
+        What the pixels are ranked by, in the shape of the labels: their loss, or with ``rank_by="prob"`` the negative
+        logarithm of the probability of the label alone.
     selected : array
         Bool, in the shape of the labels: the pixels that enter the value, with a share of it if they tie.
     n_hard : array
-        0-d integer, the number of pixels with a loss above `thresh`.
+        0-d integer, the number of pixels with a score above `thresh`.
     cut : Cut
         The selection in three scalars.
     value : array
         The loss, as `ohem_cross_entropy` returns it.
     """
 
+    labels: Array
+    valid: Array
     thresh: Array
     n_valid: Array
     n_min: Array
     pixel_loss: Array
+    score: Array
     selected: Array
     n_hard: Array
     cut: Cut
@@ -56,6 +71,49 @@ class Trace:
         Their number depends on the values, so libraries that compile or delay their work cannot give them.
         """
         return self.pixel_loss[self.selected & ~(self.pixel_loss <= self.thresh)]
+
+    def plot(
+        self, image: Any = None, *, index: int | tuple[int, ...] = 0, names: Sequence[str] | None = None
+    ) -> "Figure":
+        """
+        Draw one image: its labels, the loss of each pixel, the mined pixels, and the histogram of the losses.
+
+        The numbers, and the histogram with the threshold and the cut, are those of the whole batch; of a rule that
+        selects per image, they are those of the image. Labels with one axis or two are drawn whole.
+
+        Parameters
+        ----------
+        image : array, optional
+            The photograph, ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``, of any library: uint8, or floats from 0 to 1.
+            The mined pixels are drawn over it. Default: over the labels.
+        index : int or tuple of int, optional
+            Which image of the batch, and of a volume which slice: one integer for each axis of the labels before the
+            last two. Default: the first image.
+        names : sequence of str, optional
+            What the classes are called. Default: their numbers.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The picture; it needs no display. Its method ``savefig`` writes it to a file.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        TypeError
+            If the arrays hold no values, as inside of a compiled function.
+        ValueError
+            If `index` says no image, or `image` is not of its size.
+        """
+        try:
+            from ._drawing import _trace
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "matplotlib":
+                raise
+            msg = "`plot` needs matplotlib, which is not installed: install `ohemloss[cli]`."
+            raise ModuleNotFoundError(msg, name="matplotlib") from error
+        return _trace.draw(self, image, index, names)
 
 
 def explain(
@@ -120,10 +178,13 @@ def explain(
     steps = _composite.run_steps(engine, call.inputs, call.options)
     mined, cut = steps.selection.mined, steps.quota.cut
     return Trace(
+        labels=call.inputs.labels,
+        valid=steps.valid,
         thresh=cut if is_array(cut) else engine.asarray(cut, steps.losses.dtype),
         n_valid=mined.n_pool,
         n_min=engine.as_array(mined.n_min, mined.n_pool),
         pixel_loss=steps.losses,
+        score=steps.scores,
         selected=steps.selection.weights > 0,
         n_hard=mined.n_hard,
         cut=mined.cut,

@@ -23,9 +23,11 @@ from typer.testing import CliRunner
 
 import ohemloss
 from ohemloss import __main__ as entry
-from ohemloss._cli import _demo, _head, _host, _page, _photograph, _picture, _tables, _training, _walkthrough
+from ohemloss._cli import _demo, _head, _photograph, _picture, _tables, _training, _walkthrough
 from ohemloss._cli._app import app
 from ohemloss._cli._library import choose
+from ohemloss._drawing import _host
+from ohemloss._drawing._page import Page
 
 # After two steps of the training the libraries differ by rounding only.
 TWO_STEPS = _training.Plan(steps=2)
@@ -73,7 +75,7 @@ def number_after(label, output):
 
 def panel(picture, row, column):
     """Cut a panel out of the picture."""
-    left, bottom, width, height = _page.box_of_panel(row, column)
+    left, bottom, width, height = Page().box_of_panel(row, column)
     rows, columns = picture.shape[:2]
     top = round((1 - bottom - height) * rows)
     return picture[top : top + round(height * rows), round(left * columns) : round((left + width) * columns), :3]
@@ -100,7 +102,7 @@ def test_demo(tmp_path):
 
 
 def _check_picture(picture, percent_mined):
-    assert picture.shape[:2] == _page.SIZE[::-1]
+    assert picture.shape[:2] == Page().size[::-1]
     for row in (0, 1):
         for column in (0, 1):
             assert np.std(panel(picture, row, column)) > 0.1
@@ -331,8 +333,8 @@ def test_picture_layout(photograph, mined_by_numpy):
     for box in boxes:
         assert box.x0 > 0
         assert box.y0 > 0
-        assert box.x1 < _page.SIZE[0]
-        assert box.y1 < _page.SIZE[1]
+        assert box.x1 < Page().size[0]
+        assert box.y1 < Page().size[1]
     assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
 
 

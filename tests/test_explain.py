@@ -19,6 +19,9 @@ def test_every_step(library, regime):
     library.assert_close(trace.value, expected.value, **close)
     library.assert_close(trace.cut.value, expected.cut, rtol=1e-5, atol=1e-6)
     library.assert_close(trace.cut.tie_weight, expected.tie_weight)
+    library.assert_close(trace.score, library.numpy(trace.pixel_loss))
+    np.testing.assert_array_equal(library.numpy(trace.labels), labels)
+    np.testing.assert_array_equal(library.numpy(trace.valid), labels != 255)
     np.testing.assert_array_equal(library.numpy(trace.selected), expected.weights > 0)
     counts = (trace.n_valid, trace.n_min, trace.n_hard, trace.cut.count)
     numbers = [int(library.numpy(n)) for n in counts]
@@ -52,6 +55,27 @@ def test_tied_pixels_are_selected(library):
     )
     np.testing.assert_array_equal(library.numpy(trace.selected), [True, True, True, False])
     library.assert_close(trace.cut.tie_weight, 1 / 3, rtol=1e-6)
+
+
+def test_the_labels_are_those_that_came(library):
+    """No copy: whoever keeps a trace keeps no second array of labels."""
+    y = library.asarray(np.zeros(2, np.int64))
+    assert ohemloss.explain(library.asarray(np.zeros((2, 3)), "float32"), y).labels is y
+
+
+def test_no_label_is_ignored(library):
+    x, y = library.asarray(np.zeros((2, 256)), "float32"), library.asarray(np.asarray([0, 255]))
+    np.testing.assert_array_equal(library.numpy(ohemloss.explain(x, y, ignore_index=None).valid), [True, True])
+
+
+def test_score_is_what_is_ranked(library):
+    """By probability: without the weights, and 0 where ignored."""
+    x = library.asarray(np.asarray([[0.0, 0.0], [0.0, 3.0], [5.0, 0.0]]), "float32")
+    options = {"weight": (1.0, 4.0), "rule": ohemloss.MiningRule(rank_by="prob")}
+    trace = ohemloss.explain(x, library.asarray(np.asarray([1, 0, 255])), **options)
+    expected = np.asarray([np.log(2), np.log1p(np.exp(3)), 0])
+    library.assert_close(trace.score, expected, rtol=1e-6)
+    library.assert_close(trace.pixel_loss, expected * [4, 1, 1], rtol=1e-6)
 
 
 def test_same_options_as_the_loss(library):

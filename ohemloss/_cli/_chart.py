@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from .._drawing._page import FAINT, INK, LETTERS
 from ._bandwidth import Floor
-from ._page import FAINT, INK, LETTERS
 from ._speed import Speed
 
 # Colours that colour-blind readers tell apart, each with a mark of its own.

@@ -5,12 +5,17 @@ from importlib.metadata import metadata
 import numpy as np
 
 from .. import _registry
+from .._drawing._host import to_numpy
 from .._typing import Namespace
 from ._errors import CannotRunError
-from ._host import to_numpy
 
 
 def choose(name: str) -> Namespace:
+    """Give the standard's view of a library, which may be a wrapper around what was named."""
+    return library_named(name).xp
+
+
+def library_named(name: str) -> _registry.Library:
     """Import the library and make one array of it; whatever prevents that is told in a sentence."""
     xp = _import(name)
     if not hasattr(xp, "asarray"):
@@ -26,8 +31,7 @@ def choose(name: str) -> Namespace:
     if library is None:
         msg = f"`{name}` is no array API namespace: its `asarray` makes a {type(array).__name__}."
         raise CannotRunError(msg)
-    # The standard's view of the library, which may be a wrapper around what was named.
-    return library.xp
+    return library
 
 
 def _import(name: str) -> Namespace:

@@ -7,10 +7,15 @@ from ._errors import CannotRunError
 
 
 def check_writable(path: Path, option: str) -> None:
-    """Open the picture's file; what is there already stays."""
+    """Open the picture's file; refuse a name that is not one of a picture."""
     if path.suffix.lower() != ".png":
         msg = f"`{option}` must name a .png file: got {path}."
         raise CannotRunError(msg)
+    check_file(path, option)
+
+
+def check_file(path: Path, option: str) -> None:
+    """Open a file of any kind; what is there already stays."""
     new = not os.path.lexists(path)
     try:
         with path.open("ab"):

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import ohem_cross_entropy, value_and_grad
+from .._drawing._host import to_numpy
 from .._typing import Array, Namespace
 from ._errors import CannotRunError
-from ._host import to_numpy
 from ._library import cause, choose
 
 IGNORE = 255

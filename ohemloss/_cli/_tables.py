@@ -21,7 +21,7 @@ _HARDEST = 3
 
 def stages_table(stages: list[Stage]) -> Table:
     """Show documented and computed numbers side by side."""
-    table = _table("stage")
+    table = new_table("stage")
     table.add_column("documented", no_wrap=True, min_width=28)
     table.add_column("computed", no_wrap=True)
     table.add_column("differs", justify="right")
@@ -36,7 +36,7 @@ def stages_table(stages: list[Stage]) -> Table:
 def mining_table(mined: Mined) -> Table:
     """Show the counts of the mining, and the loss before and after the training."""
     n_mined = np.count_nonzero(mined.selected)
-    table = _table("mining")
+    table = new_table("mining")
     table.add_column("", justify="right")
     table.add_row("n_valid, pixels that are not ignored", f"{mined.n_valid:,}")
     table.add_row("n_min, mined at least", f"{mined.n_min:,}")
@@ -54,7 +54,7 @@ def classes_table(photograph: Photograph, mined: Mined) -> Table:
     # Ignored pixels have a label above every class, and are never mined.
     sizes = np.bincount(photograph.labels.ravel(), minlength=n)[:n]
     mined_sizes = np.bincount(photograph.labels[mined.selected], minlength=n)
-    table = _table("classes mined most")
+    table = new_table("classes mined most")
     for column in ("share mined", "of all mined", "of all valid"):
         table.add_column(column, justify="right", min_width=13)
     for i in np.argsort(-mined_sizes / sizes, kind="stable")[:_HARDEST]:
@@ -65,7 +65,7 @@ def classes_table(photograph: Photograph, mined: Mined) -> Table:
 
 def speeds_table(speeds: list[Speed], floor: Floor) -> Table:
     """Show the time of each library at each size, and at what rate it took the bytes that it must move."""
-    table = _table("library")
+    table = new_table("library")
     for column in ("pixels", "forward ms", "GB/s", "value+gradient ms", "GB/s", "ns/pixel"):
         table.add_column(column, justify="right", no_wrap=True)
     for n in dict.fromkeys(speed.n_pixels for speed in speeds):
@@ -85,14 +85,15 @@ def speeds_table(speeds: list[Speed], floor: Floor) -> Table:
 
 def refusals_table(refusals: dict[str, str]) -> Table:
     """Show which libraries could not be timed, and why."""
-    table = _table("not timed")
+    table = new_table("not timed")
     table.add_column("")
     for name, reason in refusals.items():
         table.add_row(name, reason)
     return table
 
 
-def _table(first_column: str) -> Table:
+def new_table(first_column: str) -> Table:
+    """Make a table as all commands print them; the first column is never wrapped."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, header_style="bold")
     table.add_column(first_column, no_wrap=True)
     return table

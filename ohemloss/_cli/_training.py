@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import Trace, explain, value_and_grad
+from .._drawing._host import to_numpy
 from .._typing import Namespace
 from ._head import Head
-from ._host import to_numpy
 from ._photograph import IGNORE, Photograph
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import Trace, explain, hard_mean, value_and_grad
+from .._drawing._host import to_numpy
 from .._typing import Array, Namespace
-from ._host import to_numpy
 
 # The documented numbers are rounded to four decimals, and so are the logits that they are recomputed from.
 _ROUNDED = 1.1e-4

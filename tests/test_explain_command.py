@@ -1,0 +1,575 @@
+"""The command line: `ohemloss explain`, on files of every kind, and the ways in which it cannot run."""
+
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("imgviz", reason="the command line needs the extra `cli`")
+pytest.importorskip("matplotlib", reason="the command line needs the extra `cli`")
+pytest.importorskip("typer", reason="the command line needs the extra `cli`")
+
+from matplotlib.image import imread
+from PIL import Image
+from typer.testing import CliRunner
+
+from ohemloss import Trace
+from ohemloss._cli import _explain, _photograph, _read
+from ohemloss._cli._app import app
+from ohemloss._cli._shares import shares_of
+from ohemloss._drawing._page import Page
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
+LABELS = RNG.integers(0, 3, (2, 4, 5))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Be in a folder with logits and labels."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", LOGITS)
+    np.save("y.npy", LABELS)
+    return tmp_path
+
+
+@pytest.fixture
+def explain(folder):
+    return lambda *arguments: CliRunner(env={"COLUMNS": "80"}).invoke(app, ("explain", *map(str, arguments)))
+
+
+@pytest.fixture
+def refused(explain):
+    """Run the command, which must end with one sentence; give the sentence."""
+
+    def run(*arguments):
+        result = explain(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.count("\n") == 1
+        return result.stderr.removeprefix("ohemloss explain: ").rstrip("\n")
+
+    return run
+
+
+def stages(output):
+    """Read the first table: the numbers by name."""
+    return {row[0].rstrip(","): row[-1] for row in map(str.split, output.splitlines()[6:14])}
+
+
+def classes(output):
+    """Read the second table: a row for each class."""
+    lines = output.split("mean loss\n")[1].splitlines()[1:]
+    return [re.split(r"  +", line) for line in lines if line.strip() and not line.startswith(("Picture", "Of the"))]
+
+
+def test_documented_numbers(explain):
+    """The worked example from files: its rounded logits lead within the rounding to its numbers."""
+    example = json.loads(files("ohemloss").joinpath("_cli", "walkthrough.json").read_text(encoding="utf-8"))
+    np.save("x.npy", np.asarray(example["logits"], np.float32))
+    np.save("y.npy", np.asarray(example["labels"]))
+    result = explain("x.npy", "y.npy")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = stages(result.stdout)
+    assert [found[name] for name in ("thresh", "n_valid", "n_min", "n_hard")] == ["0.3567", "32", "2", "28"]
+    assert [found[f"cut.{name}"] for name in ("value", "tie_weight", "count")] == ["0.3567", "0", "28"]
+    assert float(found["value"]) == pytest.approx(example["value"], abs=1.1e-4)
+    # Of the rounded logits, in float64: 1.33107004.
+    assert float(found["value"]) == pytest.approx(1.33107004, abs=3e-7)
+    lines = result.stdout.splitlines()
+    assert lines[1:3] == ["logits: float32 (2, 3, 4, 4), 3 classes along axis 1", "labels: int64 (2, 4, 4)"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_classes(explain):
+    """Six pixels of three classes, counted by hand: the losses are log(1 + exp(-margin)) of two logits, or log(3)."""
+    np.save("x.npy", np.asarray([[0.0, 0.0, 0.0]] * 3 + [[0.0, 9.0, 0.0]] * 2 + [[0.0, 0.0, 9.0]], np.float32))
+    np.save("y.npy", np.asarray([0, 0, 1, 1, 7, 2]))
+    Path("names.txt").write_text("sky\nroad\n", encoding="utf-8")
+    result = explain("x.npy", "y.npy", "--ignore-index", "7", "--names", "names.txt")
+    easy = np.log(np.exp(9) + 2) - 9
+    assert classes(result.stdout) == [
+        ["sky", "66.7%", "40.0%", "100.0%", f"{np.log(3):.4f}"],
+        ["road", "33.3%", "40.0%", "50.0%", f"{(np.log(3) + easy) / 2:.4f}"],
+        ["class 2", "0.0%", "20.0%", "0.0%", f"{easy:.4f}"],
+    ]
+    assert stages(result.stdout)["n_valid"] == "5"
+
+
+def test_ties_share_the_places(explain):
+    """Eight equal losses for one place: each class has its part of it."""
+    np.save("x.npy", np.zeros((8, 3), np.float32))
+    np.save("y.npy", np.asarray([0] * 6 + [1] * 2))
+    result = explain("x.npy", "y.npy", "--thresh", "none", "--min-kept", "1")
+    assert classes(result.stdout) == [
+        ["class 0", "75.0%", "75.0%", "12.5%", f"{np.log(3):.4f}"],
+        ["class 1", "25.0%", "25.0%", "12.5%", f"{np.log(3):.4f}"],
+    ]
+
+
+def test_classes_by_the_most_mined_pixels():
+    labels, losses = np.asarray([2, 2, 2, 5, 5, 9]), np.asarray([1.0, 2.0, 6.0, 4.0, 8.0, 100.0])
+    shares = shares_of(labels, labels != 9, np.asarray([0, 0.25, 0.25, 1, 1, 0]), losses)
+    assert shares.classes.tolist() == [5, 2]
+    assert (shares.n_valid.tolist(), shares.n_mined.tolist()) == ([2, 3], [2.0, 0.5])
+    assert shares.mean_loss.tolist() == [6.0, 3.0]
+
+
+def test_options(explain):
+    result = explain("x.npy", "y.npy", "--thresh", "none", "--min-kept", "3", "--ignore-index", "none")
+    found = stages(result.stdout)
+    assert (found["thresh"], found["n_min"], found["n_hard"], found["cut.count"]) == ("inf", "3", "0", "3")
+    assert "no threshold" in result.stdout
+    found = stages(explain("x.npy", "y.npy", "--thresh", "0.05", "--min-kept", "0.5", "--ignore-index", "0").stdout)
+    n_valid = int(np.count_nonzero(LABELS))
+    assert (found["thresh"], found["n_valid"], found["n_min"]) == ("2.996", str(n_valid), str(n_valid // 2))
+
+
+def test_a_count_is_not_a_fraction(explain):
+    numbers = [stages(explain("x.npy", "y.npy", "--min-kept", kept).stdout)["n_min"] for kept in ("1", "1.0")]
+    assert numbers == ["1", "40"]
+
+
+@pytest.mark.parametrize("name", ["array_api_strict", "dask.array", "jax", "mlx.core", "ndonnx", "torch"])
+def test_libraries(name, explain, recwarn):
+    """The same output but for the name, also of a library without 64-bit numbers, or that must not be lent memory."""
+    pytest.importorskip(name)
+    np.save("x.npy", LOGITS[:1].astype(np.float64))
+    Image.frombytes("P", (5, 4), LABELS[0].astype(np.uint8).tobytes()).save("y.png")
+    expected = explain("x.npy", "y.png").stdout.replace("explain on numpy", f"explain on {name}")
+    result = explain("x.npy", "y.png", "--backend", name, "--plot", "a.png")
+    assert (result.exit_code, result.stderr, [str(warning.message) for warning in recwarn]) == (0, "", [])
+    value = stages(result.stdout)["value"]
+    assert float(value) == pytest.approx(float(stages(expected)["value"]), abs=1e-6)
+    assert result.stdout.replace(value, "") == f"{expected}\nPicture: a.png\n".replace(stages(expected)["value"], "")
+    assert imread("a.png").shape[:2] == Page(height=640, head=84).size[::-1]
+
+
+@pytest.mark.parametrize("name", ["jax", "mlx.core", "numpy"])
+def test_label_out_of_range(name, refused):
+    """Refused on every library, also where a label that is seen too late would make the loss NaN."""
+    pytest.importorskip(name)
+    np.save("y.npy", np.where(LABELS == 0, 17, LABELS))
+    assert re.match(
+        r"`labels` must lie in \[0, 3\), or equal ignore_index=255: got \d+ outside, of value 17\. .*`ignore_index`\.$",
+        refused("x.npy", "y.npy", "--backend", name),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the files
+
+
+def test_npz(explain):
+    np.savez("one.npz", LOGITS)
+    np.savez_compressed("two.npz", a=LABELS, b=LOGITS)
+    expected = explain("x.npy", "y.npy").stdout
+    assert explain("one.npz", "two.npz:a").stdout == expected
+    assert explain("two.npz:b", "y.npy").stdout == expected
+
+
+def test_colons_in_paths(explain):
+    """A file that is there is meant, whatever is in its name."""
+    os.mkdir("a.npz:b")
+    np.save("a.npz:b/x.npy", LOGITS)
+    np.savez("a.npz:b/y.npz", k=LABELS, m=LOGITS)
+    assert explain("a.npz:b/x.npy", "a.npz:b/y.npz:k").stdout == explain("x.npy", "y.npy").stdout
+
+
+def test_layouts(explain):
+    """Bytes in the other order, columns first, halves, and classes last."""
+    expected = stages(explain("x.npy", "y.npy").stdout)
+    for name, array in (("big", LOGITS.astype(">f4")), ("columns", np.asfortranarray(LOGITS))):
+        np.save(f"{name}.npy", array)
+        assert stages(explain(f"{name}.npy", "y.npy").stdout) == expected
+    np.save("last.npy", np.moveaxis(LOGITS, 1, -1))
+    assert stages(explain("last.npy", "y.npy", "--axis", "-1").stdout) == expected
+    np.save("half.npy", LOGITS.astype(np.float16))
+    value = stages(explain("half.npy", "y.npy").stdout)["value"]
+    assert float(value) == pytest.approx(float(expected["value"]), abs=2e-3)
+
+
+def test_one_image(explain):
+    """Logits with a batch axis of 1 or none, labels with it or none."""
+    np.save("x4.npy", LOGITS[:1])
+    np.save("x3.npy", LOGITS[0])
+    np.save("y3.npy", LABELS[:1])
+    np.save("y2.npy", LABELS[0])
+    tables = [explain(*names).stdout.split("stage")[1] for names in (("x4.npy", "y3.npy"), ("x4.npy", "y2.npy"))]
+    alone = explain("x3.npy", "y2.npy").stdout
+    assert tables[0] == tables[1] == alone.split("stage")[1]
+    assert "3 classes along axis 0" in alone
+
+
+def test_sequences_are_no_image(explain):
+    """Where both readings fit, the classes are where they always are."""
+    np.save("x.npy", LOGITS[0, :, :3, :3])
+    np.save("y.npy", LABELS[0, :3, :3])
+    assert "3 classes along axis 1" in explain("x.npy", "y.npy").stdout
+    assert "3 classes along axis 0" in explain("x.npy", "y.npy", "--axis", "0").stdout
+
+
+def png(row, depth):
+    """Make the bytes of a grey PNG of one row."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 4, 1, depth, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" + row)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "labels"),
+    [
+        (1, b"\x50", [0, 1, 0, 1]),
+        (2, b"\x1b", [0, 1, 2, 3]),
+        (4, b"\x01\x2f", [0, 1, 2, 15]),
+        (8, b"\x00\x01\x02\xff", [0, 1, 2, 255]),
+        (16, b"\x00\x00\x00\x01\x01\x00\xff\xff", [0, 1, 256, 65535]),
+    ],
+)
+def test_grey_png(depth, row, labels, monkeypatch, explain):
+    """Every depth: what is in the file, and not what it is scaled to for a screen."""
+    Path("y.png").write_bytes(png(row, depth))
+    np.save("x.npy", np.zeros((1, max(labels) + 1, 1, 4), np.float16))
+    seen = []
+    monkeypatch.setattr(_explain, "explain", lambda x, y, **options: seen.append(y) or 1 / 0)
+    explain("x.npy", "y.png", "--ignore-index", "none")
+    assert seen[0].tolist() == [[labels]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_png(bits, explain):
+    """The index, whatever the colours."""
+    labels = LABELS[0] % 2**bits
+    image = Image.frombytes("P", (5, 4), labels.astype(np.uint8).tobytes())
+    image.putpalette([200, 10, 10, 10, 200, 10, 10, 10, 200])
+    image.save("y.png", bits=bits)
+    np.save("x.npy", LOGITS[:1])
+    np.save("y.npy", labels[None])
+    expected = explain("x.npy", "y.npy").stdout.replace("int64", "uint8")
+    assert explain("x.npy", "y.png").stdout == expected
+
+
+# ----------------------------------------------------------------------------------------------------- the bad files
+
+
+def header(text):
+    """Make the start of a .npy file."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + text.encode().ljust(117) + b"\n"
+
+
+def shape_of(shape):
+    return header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}")
+
+
+def whole():
+    return Path("x.npy").read_bytes()
+
+
+def zipped(**members):
+    with zipfile.ZipFile("made.npz", "w") as file:
+        for name, text in members.items():
+            file.writestr(name, text)
+    return Path("made.npz").read_bytes()
+
+
+CUT_OFF = "the file is cut off or damaged."
+PICKLES = "it holds pickled objects, which are refused, since to read them may run code."
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda: b"", "the file is empty."),
+        (lambda: whole()[:-50], CUT_OFF),
+        (lambda: whole()[:40], CUT_OFF),
+        (lambda: whole()[:9], CUT_OFF),
+        (lambda: b"hello, world", "this is no .npy file, whatever its name says."),
+        (lambda: b"\x93NUMPY\x02\x00" + struct.pack("<I", 50000) + b" " * 50000, "ValueError: Header info length"),
+        (lambda: header("__import__('os').mkdir('run')"), "ValueError: malformed node or string"),
+        (lambda: shape_of("(10000000, 10000000)"), "its header promises more than there is memory for."),
+    ],
+    ids=["empty", "cut", "cut header", "cut start", "text", "long header", "code", "huge shape"],
+)
+def test_bad_npy(content, reason, refused, folder):
+    Path("bad.npy").write_bytes(content())
+    for arguments, name in ((("bad.npy", "y.npy"), "LOGITS"), (("x.npy", "bad.npy"), "LABELS")):
+        assert refused(*arguments).startswith(f"`{name}` cannot be read: bad.npy: {reason}")
+    assert not Path("run").exists()
+
+
+def test_pickles(refused):
+    for save, name in ((np.save, "bad.npy"), (np.savez, "bad.npz")):
+        save(name, np.asarray([{}], dtype=object), allow_pickle=True)
+        assert refused(name, "y.npy") == f"`LOGITS` cannot be read: {name}: {PICKLES}"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda: b"", ": the file is empty."),
+        (lambda: zipped(a="x")[:-10], f": {CUT_OFF}"),
+        (whole, ": this is no .npz file, whatever its name says."),
+        (lambda: zipped(), " holds no array."),
+        (lambda: zipped(**{"a.txt": "x"}), ": what it holds as 'a.txt' is no array."),
+        (lambda: zipped(**{"a.npy": "x"}), ": what it holds as 'a' is no array."),
+        (lambda: zipped(**{"a.npy": whole()[:-50]}), f": {CUT_OFF}"),
+    ],
+    ids=["empty", "cut", "npy", "no array", "text", "false array", "cut array"],
+)
+def test_bad_npz(content, reason, refused):
+    Path("bad.npz").write_bytes(content())
+    assert refused("bad.npz", "y.npy") == f"`LOGITS` cannot be read: bad.npz{reason}"
+
+
+def test_damaged_npz(refused):
+    np.savez_compressed("bad.npz", RNG.normal(size=1000))
+    content = bytearray(Path("bad.npz").read_bytes())
+    content[200:240] = bytes(40)
+    Path("bad.npz").write_bytes(content)
+    assert refused("bad.npz", "y.npy").startswith("`LOGITS` cannot be read: bad.npz: ")
+
+
+def test_keys(refused):
+    np.savez("two.npz", a=LOGITS, b=LOGITS)
+    choose = ": choose one by `two.npz:KEY`, where KEY is one of a, b."
+    assert refused("two.npz", "y.npy") == f"`LOGITS` cannot be read: two.npz holds 2 arrays{choose}"
+    assert refused("x.npy", "two.npz:c") == f"`LABELS` cannot be read: two.npz holds no array 'c'{choose}"
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("LOGITS", ".npy or .npz"), ("LABELS", ".npy, .npz or .png")])
+def test_paths(name, kinds, refused):
+    os.mkdir("folder.npy")
+
+    def bad(path):
+        return refused(*((path, "y.npy") if name == "LOGITS" else ("x.npy", path)))
+
+    assert bad("no.npy") == f"`{name}` cannot be read: no.npy: No such file or directory."
+    assert bad("no.npz:key") == f"`{name}` cannot be read: no.npz: No such file or directory."
+    assert bad("folder.npy") == f"`{name}` cannot be read: folder.npy: Is a directory."
+    for path in ("x.txt", "x", "two.npz:", "y.jpg"):
+        assert bad(path) == f"`{name}` must be a {kinds} file: got {path}."
+
+
+def test_file_that_may_not_be_read(refused, monkeypatch):
+    def refuse(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert refused("x.npy", "y.npy") == "`LOGITS` cannot be read: x.npy: Permission denied."
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "complex64", "U3", "longdouble", "datetime64[s]"])
+def test_logits_of_another_dtype(dtype, refused):
+    np.save("x.npy", np.zeros((2, 3, 4, 5), dtype))
+    message = f"`LOGITS` must hold float16, float32 or float64: x.npy holds {np.dtype(dtype)}."
+    assert refused("x.npy", "y.npy") == message
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float64", "complex64", "U3"])
+def test_labels_of_another_dtype(dtype, refused):
+    np.save("y.npy", LABELS.astype(dtype))
+    assert refused("x.npy", "y.npy") == (
+        f"`LABELS` must hold integers: y.npy holds {np.dtype(dtype) if dtype != 'U3' else '<U3'}. "
+        "If it holds class indices all the same, save `labels.astype(numpy.int64)`."
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_colour_png(mode, refused):
+    Image.new(mode, (5, 4)).save("y.png")
+    assert refused("x.npy", "y.png") == (
+        f"`LABELS` must hold one label a pixel: y.png is a colour image ({mode}). Save the labels as a PNG in grey or "
+        "with a palette, or map the colours to labels and save those as .npy."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: b"", "the file is empty."),
+        (lambda content: content[:20], ""),
+        (lambda content: content[:-30], "it is no image, or a damaged one."),
+        (lambda content: content[:20] + b"x" + content[21:], "it is no image, or a damaged one."),
+        (lambda content: whole(), "this is no .png file, whatever its name says."),
+    ],
+    ids=["empty", "cut header", "cut", "damaged header", "npy"],
+)
+def test_bad_png(change, reason, refused):
+    Image.new("L", (5, 4)).save("y.png")
+    Path("y.png").write_bytes(change(Path("y.png").read_bytes()))
+    assert refused("x.npy", "y.png").startswith(f"`LABELS` cannot be read: y.png: {reason}")
+
+
+def test_shapes(refused):
+    np.save("y.npy", LABELS[:, :3])
+    assert refused("x.npy", "y.npy") == (
+        "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 3, 4, 5), "
+        "labels.shape=(2, 3, 5). Pass `axis=` if the classes are along another axis, or resize one of the two."
+    )
+    Image.new("L", (5, 4)).save("y.png")
+    assert "got logits.shape=(2, 3, 4, 5), labels.shape=(4, 5)." in refused("x.npy", "y.png")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--thresh", "a", "`--thresh` must be a number, or none: got 'a'."),
+        ("--thresh", "2", "`thresh` must lie in [0, 1], or None for no threshold: got 2.0."),
+        (
+            "--min-kept",
+            "x",
+            "`--min-kept` must be an integer (a count) or a number with a point (a fraction): got 'x'.",
+        ),
+        ("--min-kept", "-1", "`min_kept` as a count must not be negative: got -1."),
+        ("--ignore-index", "1.5", "`--ignore-index` must be an integer, or none: got '1.5'."),
+        ("--index", "a", "`--index` must be an integer, or several with commas between: got 'a'."),
+        ("--axis", "7", "`axis` must be an axis of `logits`: got axis=7, logits.shape=(2, 3, 4, 5)."),
+        ("--names", "no", "`--names` cannot be read: no: No such file or directory."),
+        ("--names", "x.npy", "`--names` cannot be read: x.npy: UnicodeDecodeError: "),
+        ("--image", "x.npy", "`--image` is what the picture is drawn on: say by `--plot` where the picture goes."),
+        ("--backend", "no_such", "`no_such` cannot be used: `no_such` is not installed. Install it, "),
+    ],
+)
+def test_bad_options(option, value, message, refused):
+    assert refused("x.npy", "y.npy", option, value).startswith(message)
+
+
+def test_library_that_cannot_compute(refused, monkeypatch):
+    def fail(*arguments, **options):
+        msg = "out of memory\nand more"
+        raise MemoryError(msg)
+
+    monkeypatch.setattr(_explain, "explain", fail)
+    assert refused("x.npy", "y.npy") == "`numpy` cannot compute this: MemoryError: out of memory"
+
+
+# ------------------------------------------------------------------------------------------------------- the picture
+
+
+def test_photograph(explain):
+    """A real photograph, its labels as a PNG, and logits that are wrong near the borders."""
+    photograph = _photograph.load()
+    Image.fromarray(photograph.image).save("photo.png")
+    Image.fromarray(photograph.labels).save("y.png")
+    sure = np.linspace(3.9, 4.1, photograph.labels.size, dtype=np.float32).reshape(photograph.labels.shape)
+    np.save("x.npy", sure * (np.arange(9)[:, None, None] == np.roll(photograph.labels, 3, 1)))
+    Path("names.txt").write_text("\n".join(photograph.names), encoding="utf-8")
+    options = ("--image", "photo.png", "--plot", "a.png", "--names", "names.txt")
+    result = explain("x.npy", "y.png", *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith("\nPicture: a.png\n")
+    assert {row[0] for row in classes(result.stdout)} == set(photograph.names)
+    page = Page(height=600, head=84)
+    left, bottom, width, height = page.box_of_panel(1, 0)
+    picture = imread("a.png")[..., :3]
+    assert picture.shape[:2] == page.size[::-1]
+    rows, columns = picture.shape[:2]
+    shown = picture[
+        round((1 - bottom - height) * rows) : round((1 - bottom) * rows),
+        round(left * columns) : round((left + width) * columns),
+    ]
+    # The mined pixels are the only ones that are nearly yellow.
+    share = int(stages(result.stdout)["cut.count"].replace(",", "")) / photograph.labels.size
+    assert np.mean(shown[..., 0] - shown[..., 2] > 0.4) == pytest.approx(share, abs=0.005)
+    assert 0.01 < share < 0.2
+
+
+def test_index(explain, monkeypatch):
+    seen = []
+    plot = Trace.plot
+    monkeypatch.setattr(
+        Trace, "plot", lambda *arguments, **options: seen.append(options) or plot(*arguments, **options)
+    )
+    assert explain("x.npy", "y.npy", "--plot", "a.png", "--index", "1").exit_code == 0
+    np.save("x.npy", np.stack([LOGITS, LOGITS], 2))
+    np.save("y.npy", np.stack([LABELS, LABELS], 1))
+    assert explain("x.npy", "y.npy", "--plot", "a.png", "--index", "1,-1").exit_code == 0
+    assert [options["index"] for options in seen] == [1, (1, -1)]
+
+
+def test_picture_that_cannot_be_drawn(refused):
+    Image.new("RGB", (6, 4)).save("photo.png")
+    assert refused("x.npy", "y.npy", "--plot", "a.png", "--index", "2") == (
+        "`index` must lie in the labels of shape (2, 4, 5): got 2."
+    )
+    assert refused("x.npy", "y.npy", "--plot", "a.png", "--image", "photo.png").startswith(
+        "`image` must have the shape of the labels, (4, 5), and 3 or 4 channels last, or none: got (4, 6, 3)."
+    )
+    assert not Path("a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("x.npy", "`--image` cannot be read: x.npy: it is no image, or a damaged one."),
+        ("no.png", "`--image` cannot be read: no.png: No such file or directory."),
+        ("deep.png", "`--image` must have 8 bits a channel: deep.png is of mode I;16. Convert it first."),
+    ],
+)
+def test_bad_photograph(path, reason, refused):
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save("deep.png")
+    assert refused("x.npy", "y.npy", "--plot", "a.png", "--image", path) == reason
+
+
+@pytest.mark.parametrize("path", ["absent/a.png", "a.jpg", "."])
+def test_picture_that_cannot_be_written(path, refused, monkeypatch):
+    monkeypatch.setattr(_read, "read_array", pytest.fail)  # it is known before anything is read
+    assert re.match(
+        rf"`--plot` (must name a \.png file: got|cannot be written:) {re.escape(path)}",
+        refused("x.npy", "y.npy", "--plot", path),
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+def test_picture_on_a_full_disk(refused):
+    Path("a.png").symlink_to("/dev/full")
+    message = "`--plot` cannot be written: a.png: No space left on device."
+    assert refused("x.npy", "y.npy", "--plot", "a.png") == message
+
+
+def test_losses_that_are_no_numbers(explain):
+    logits = LOGITS.copy()
+    logits[0, :, 0] = np.nan
+    logits[1, :, 1, 0], logits[1, LABELS[1, 1, 0], 1, 0] = 0, -np.inf
+    np.save("x.npy", logits)
+    result = explain("x.npy", "y.npy")
+    assert result.stdout.endswith("\nOf the losses 5 NaN and 1 infinite.\n")
+    assert stages(result.stdout)["value"] == "nan"
+
+
+def test_every_pixel_ignored(explain):
+    np.save("y.npy", np.full_like(LABELS, 255))
+    result = explain("x.npy", "y.npy", "--plot", "a.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (stages(result.stdout)["n_valid"], stages(result.stdout)["value"]) == ("0", "0.0000000")
+    assert classes(result.stdout) == []
+
+
+def test_in_a_process_where_only_ascii_is_known(folder):
+    """Piped, with names that have other letters; and nothing draws that is not asked to."""
+    Path("names.txt").write_text("Straße\nGehweg\nHimmel\n", encoding="utf-8")
+    code = (
+        "import sys; from ohemloss.__main__ import main; import atexit;"
+        "atexit.register(lambda: print('matplotlib' in sys.modules)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "explain", "x.npy", "y.npy", "--names", "names.txt"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "ascii", "COLUMNS": "80"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Stra?e" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
