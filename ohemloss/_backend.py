@@ -74,6 +74,10 @@ class Backend:
         Options that `loss` and `value_and_grad` know, by name. A call that uses another one goes to the composite, so
         an option that is new to a backend never silently does nothing. `thresh` and `min_kept` that came as arrays
         have a second name each: ``"thresh as an array"``.
+    probe : str or None
+        Where the `ohemloss._probe.Probe` is, as an entry point says it (``"package.module:name"``), so that nothing of
+        it is imported for a loss: what ``ohemloss check`` asks of devices, versions, and the library's own ways to
+        differentiate and to compile. None: the standard tells the devices, and the loss runs as it is.
     """
 
     name: str
@@ -88,3 +92,4 @@ class Backend:
     loss: LossFunction | None = None
     value_and_grad: ValueAndGradFunction | None = None
     supports: AbstractSet[str] = frozenset()
+    probe: str | None = None

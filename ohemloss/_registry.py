@@ -88,6 +88,11 @@ def named(name: str) -> Namespace:
     return importlib.import_module(name if backend is None else backend.namespace)
 
 
+def backend_named(name: str) -> Backend | None:
+    """Load an installed backend by its name; None if there is none of that name."""
+    return _load(name)
+
+
 def installed_names() -> list[str]:
     """Name the installed backends, without importing them."""
     from importlib.metadata import entry_points

@@ -18,6 +18,7 @@ backend = Backend(
     loss=loss,
     value_and_grad=value_and_grad,
     supports=SUPPORTS,
+    probe="ohemloss_cupy._check:PROBE",
 )
 
 __all__ = ["backend"]

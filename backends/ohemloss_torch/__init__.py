@@ -20,6 +20,7 @@ backend = Backend(
     loss=loss,
     value_and_grad=value_and_grad,
     supports=SUPPORTS,
+    probe="ohemloss_torch._check:PROBE",
 )
 
 # Ahead of the first call: a compiler that traces the look-up must not meet an import.

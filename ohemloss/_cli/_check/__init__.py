@@ -1,0 +1,1 @@
+"""The command `check`: every installed library on this machine, compared with a reference."""

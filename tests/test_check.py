@@ -1,0 +1,1034 @@
+"""The command line: `ohemloss check`, from its inputs to its pages, and everything that may be wrong with a library."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import struct
+import sys
+import types
+import warnings
+from functools import partial
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+pytest.importorskip("imgviz", reason="the command line needs the extra `cli`")
+pytest.importorskip("matplotlib", reason="the command line needs the extra `cli`")
+pytest.importorskip("typer", reason="the command line needs the extra `cli`")
+
+import array_api_compat.numpy as compat
+from typer.testing import CliRunner
+
+import ohemloss
+from ohemloss import Backend, _composite, _registry
+from ohemloss._cli._app import app
+from ohemloss._cli._check import (
+    _cases,
+    _command,
+    _draws,
+    _find,
+    _machine,
+    _reference,
+    _site,
+    _units,
+    _ways,
+    _words,
+)
+from ohemloss._probe import Place, Probe
+from tests import _cases as own_cases
+from tests import _processes
+from tests import _reference as oracle
+
+FINGERPRINT = "2486c9b70cf733213a88909f8cd54c157ef9a4d9e23269b1d9d8e4f182d5be7a"
+N_CASES = 22
+ON_NUMPY = ("check", "--backend", "numpy")
+
+
+def invoke_in(folder, *arguments):
+    """Run the command line in a folder; 80 columns, whatever terminal the tests run in."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        return CliRunner(env={"COLUMNS": "80"}).invoke(app, arguments)
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def invoke(tmp_path):
+    return partial(invoke_in, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One run on NumPy, with everything that it writes."""
+    folder = tmp_path_factory.mktemp("whole")
+    result = invoke_in(folder, *ON_NUMPY, "--json", "a.json", "--html", "a.html")
+    text = (folder / "a.json").read_text(encoding="utf-8")
+    return types.SimpleNamespace(
+        result=result, folder=folder, text=text, html=(folder / "a.html").read_text(encoding="utf-8")
+    )
+
+
+@pytest.fixture
+def told(whole):
+    """What the run wrote, as it may be doctored."""
+    return json.loads(whole.text, parse_constant=pytest.fail)
+
+
+def run_only(monkeypatch, *chosen):
+    """Run on some cases alone."""
+    for name in ("cases", "cases_of_one_shape"):
+        every = getattr(_cases, name)
+        monkeypatch.setattr(
+            _ways, name, lambda dtype, every=every: tuple(case for case in every(dtype) if case.name in chosen)
+        )
+
+
+@pytest.fixture
+def few_cases(monkeypatch):
+    run_only(monkeypatch, "documented", "3 % hard", "both weights", "ties", "NaN hidden")
+
+
+def prose(output):
+    """Undo the wrapping."""
+    return " ".join(output.split())
+
+
+class TestInputs:
+    def test_draws_are_splitmix64(self):
+        """The first numbers that its authors' program gives for the seed 0."""
+        expected = [0xE220A839, 0x6E789E6A, 0x06C45D18, 0xF88BB8A8, 0x1B39896A]
+        assert _draws.integers(0, 5, 0, 2**32).tolist() == expected
+        assert _draws.integers(0, 5, -10, 10).tolist() == [(e * 20 >> 32) - 10 for e in expected]
+
+    def test_draws_are_even(self):
+        counts = np.bincount(_draws.integers(3, 10000, 0, 5))
+        assert np.all(np.abs(counts - 2000) < 150)
+        assert np.count_nonzero(_draws.some(3, 100, 7)) == 7
+        drawn = _draws.fractions(3, 1000, -3, 3)
+        assert np.array_equal(drawn, np.round(drawn * 2**20) / 2**20)
+        assert -3 <= np.min(drawn) < -2.9
+        assert 2.9 < np.max(drawn) < 3
+
+    @pytest.mark.parametrize("dtype", _cases.FLOATS)
+    def test_rounding(self, dtype):
+        values = np.concatenate([_draws.fractions(5, 1000, -9, 9), [0.0, np.inf, -np.inf, 1 + 2**-8, 1 + 3 * 2**-8]])
+        np.testing.assert_array_equal(_draws.round_to(values, dtype), own_cases.round_to(values, dtype))
+        assert np.isnan(_draws.round_to(np.asarray(np.nan), dtype))
+
+    def test_fingerprint(self):
+        """No bit of the inputs changes unseen; if one must, an old report is no longer comparable."""
+        assert _cases.fingerprint() == FINGERPRINT
+
+    def test_fingerprint_sees_a_bit(self, monkeypatch):
+        every = _cases.cases
+
+        def one_bit_off(dtype):
+            case = every(dtype)[0]
+            logits = case.logits.copy()
+            logits.flat[-1] = np.nextafter(logits.flat[-1], 10)
+            return (dataclasses.replace(case, logits=logits),)
+
+        found = []
+        for cases in (lambda dtype: every(dtype)[:1], one_bit_off):
+            with monkeypatch.context() as patch:
+                patch.setattr(_cases, "cases", cases)
+                found.append(_cases.fingerprint.__wrapped__())
+        assert found[0] != found[1]
+
+    def test_names(self):
+        assert len(_cases.names()) == N_CASES
+        for dtype in _cases.FLOATS:
+            assert [case.name for case in _cases.cases(dtype)] == list(_cases.names())
+
+    @pytest.mark.parametrize("dtype", _cases.FLOATS)
+    def test_no_selection_hangs_on_a_rounding(self, dtype):
+        """Nothing is near the threshold; the last place is clear of the next, or an exact tie of simple numbers."""
+        for case in _cases.cases(dtype):
+            expected = of_oracle(case)
+            losses = np.sort(expected.pixel_loss[expected.valid.astype(bool)])[::-1]
+            losses = losses[~np.isnan(losses)]
+            if case.thresh:
+                assert np.all(np.abs(losses + math.log(case.thresh)) > 1e-3), case.name
+            if expected.n_hard < expected.n_min < len(losses):
+                last, below = losses[expected.n_min - 1 : expected.n_min + 1]
+                assert last > below * (1 + 1e-4) or last == below == {"ties": math.log(2)}.get(case.name, 0)
+
+    def test_shares(self):
+        """The regimes are what they are called."""
+        for name, share in {"95 % hard": 0.95, "40 % hard": 0.4, "3 % hard": 0.03, "many pixels": 0.03}.items():
+            (case,) = (case for case in _cases.cases("float32") if case.name == name)
+            expected = of_oracle(case)
+            assert expected.n_hard / expected.n_valid == pytest.approx(share, abs=0.02)
+            assert expected.n_valid / case.labels.size == pytest.approx(0.9, abs=0.01)
+            assert (expected.n_hard < expected.n_min) == (share < 1 / 16)
+
+
+def of_oracle(case, *, function=oracle.reference):
+    options = {name: array for name in ("weight", "pixel_weight") if (array := getattr(case, name)) is not None}
+    return function(case.logits, case.labels, thresh=case.thresh, min_kept=case.min_kept, **options)
+
+
+class TestReference:
+    @pytest.mark.parametrize("dtype", _cases.FLOATS)
+    def test_values(self, dtype):
+        for case in _cases.cases(dtype):
+            found = _reference.reference(case).value
+            np.testing.assert_allclose(found, of_oracle(case).value, rtol=2e-15, err_msg=case.name)
+
+    def test_gradients(self):
+        """In float16, whose largest logits leave the differences of the oracle something to see."""
+        for case in _cases.cases("float16"):
+            expected = of_oracle(case, function=oracle.gradient)
+            largest = np.nanmax(np.abs(expected), initial=0)
+            found = _reference.reference(case).gradient
+            np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6 * largest, err_msg=case.name)
+
+    @pytest.mark.parametrize(
+        ("k", "threshold", "weights"),
+        [
+            (0, 2.0, [0, 0, 0, 1, 1]),  # at the threshold is not above it
+            (4, 2.0, [0, 1, 1, 1, 1]),
+            (3, 9.0, [0, 0.5, 0.5, 1, 1]),
+            (5, 9.0, [1, 1, 1, 1, 1]),
+            (0, 9.0, [0, 0, 0, 0, 1]),  # NaN is hard
+            (1, 9.0, [0, 0, 0, 0, 1]),
+        ],
+    )
+    def test_shares(self, k, threshold, weights):
+        """By hand: NaN ranks first, and the last place is shared."""
+        losses = np.asarray([1.0, 2.0, 2.0, 3.0, math.nan])
+        expected = np.asarray(weights) / max(sum(weights), 1)
+        np.testing.assert_allclose(_reference._shares(losses, k, threshold), expected, rtol=1e-15)
+
+    @pytest.mark.parametrize("dtype", _cases.FLOATS)
+    def test_one_shape(self, dtype):
+        """Laid into one shape with all options given, each case stays what it is."""
+        shapes, kinds = set(), set()
+        for case, laid in zip(_cases.cases(dtype), _cases.cases_of_one_shape(dtype), strict=True):
+            n, c, h, w = case.logits.shape
+            expected, found = _reference.reference(case), _reference.reference(laid)
+            np.testing.assert_allclose(found.value, expected.value, rtol=1e-15)
+            part = found.gradient[:n, :c, :h, :w]
+            np.testing.assert_allclose(part, expected.gradient, rtol=1e-12, atol=1e-17)
+            if case.name != "NaN shown":  # NaN in all classes of its pixel
+                assert np.count_nonzero(found.gradient) == np.count_nonzero(part)
+            shapes.add(laid.logits.shape)
+            kinds.add((np.shape(laid.weight), np.shape(laid.pixel_weight), type(laid.min_kept)))
+        assert shapes == {(2, 19, 64, 32)}
+        assert kinds == {((19,), (2, 64, 32), int)}
+
+
+class TestUnits:
+    @pytest.mark.parametrize(
+        ("found", "expected", "error"),
+        [
+            ([1.0, 2.0], [1.0, 2.0], 0.0),
+            ([1.0, 2.0 + 2**-21], [1.0, 2.0], 2.0),  # of the largest
+            ([1.0 + 2**-22, 2.0], [1.0, 2.0], 1.0),
+            ([0.0], [0.0], 0.0),
+            ([1e-300], [0.0], math.inf),
+            ([math.nan], [math.nan], 0.0),
+            ([math.nan, 1.0], [1.0, 1.0], math.inf),
+            ([1.0, 1.0], [math.nan, 1.0], math.inf),
+            ([math.inf], [1.0], math.inf),
+            ([], [], 0.0),
+            ([1.0], [1.0, 1.0], math.inf),
+        ],
+    )
+    def test_error(self, found, expected, error):
+        assert _units.error(np.asarray(found), np.asarray(expected), 2.0**-23) == error
+
+    def test_epsilons(self):
+        for dtype in ("float16", "float32", "float64"):
+            assert _units.EPSILON[dtype] == np.finfo(dtype).eps
+        assert _units.unit_of("float16", "value") == np.finfo("float32").eps
+        assert _units.unit_of("float16", "gradient") == np.finfo("float16").eps
+
+    @pytest.mark.parametrize("dtype", _cases.FLOATS)
+    def test_no_looser_than_the_tests(self, dtype):
+        for what in ("value", "gradient"):
+            rtol, _ = own_cases.TOLERANCE[dtype][what]
+            assert _units.TOLERANCE[dtype][what] * _units.unit_of(dtype, what) <= rtol
+
+    @pytest.mark.parametrize(
+        ("error", "text"),
+        [(None, "-"), (0.0, "0"), (0.001, "<.01"), (0.5, "0.50"), (9.996, "10"), (123.4, "123"), (1234567.0, "1e6")],
+    )
+    def test_amount(self, error, text):
+        assert _words.amount(error) == text
+        assert _words.amount(math.inf) == "inf"
+
+
+class TestOutput:
+    def test_table(self, whole):
+        assert (whole.result.exit_code, whole.result.stderr) == (0, "")
+        lines = whole.result.stdout.splitlines()
+        assert max(map(len, lines)) <= 80
+        rows = [line.split() for line in lines if re.match(r"numpy +cpu +float", line)]
+        assert [(row[2], " ".join(row[3:-5])) for row in rows] == [
+            (dtype, way) for dtype in ("float16", "float32", "float64") for way in ("eager", "closed form")
+        ]
+        for row in rows:
+            value, gradient, repeats, seconds, outcome = row[-5:]
+            assert (repeats, outcome) == ("yes", "ok")
+            assert 0 < float(value) < 4
+            assert gradient == "-" if "eager" in row else 0 < float(gradient) < 4
+            assert float(seconds) >= 0
+        assert re.match(r"All 6 rows are within the tolerance\. \d+ s\.", lines[-1])
+        assert f"ohemloss {ohemloss.__version__}" in lines[0]
+        assert f"NumPy {np.__version__}" in whole.result.stdout
+        assert "cpu: no bfloat16, the library does not name it" in whole.result.stdout
+        assert "float16 16 and 1, bfloat16 16 and 1, float32 16 and 16, float64 64 and 64" in prose(whole.result.stdout)
+
+    def test_json(self, told):
+        assert (told["kind"], told["schema"], told["passed"]) == ("ohemloss check", 1, True)
+        assert told["cases"] == {"fingerprint": FINGERPRINT, "about": _cases.names()}
+        assert told["versions"]["numpy"] == np.__version__
+        assert told["machine"]["processor"]
+        assert told["tolerance"] == _units.TOLERANCE
+        (library,) = told["libraries"]
+        assert (library["name"], library["status"], library["failed"]) == ("numpy", "here", False)
+        (device,) = library["devices"]
+        assert (device["label"], device["dtypes"]) == ("cpu", ["float16", "float32", "float64"])
+        assert [len(row["cells"]) for row in told["rows"]] == [N_CASES] * 6
+
+    def test_json_cells(self, told):
+        """The bits are those of the value, the hash that of the gradient, and the errors what they are called."""
+        (row,) = (row for row in told["rows"] if (row["dtype"], row["way"]) == ("float32", "closed form"))
+        case, cell = _cases.cases("float32")[2], row["cells"][2]
+        value, gradient = ohemloss.value_and_grad(np.asarray(case.logits, np.float32), case.labels)
+        assert cell["case"] == case.name == "40 % hard"
+        assert struct.unpack(">f", bytes.fromhex(cell["value_bits"])) == (value,) == (cell["value"],)
+        assert cell["gradient_hash"] == hashlib.sha256(gradient.astype(">f4").tobytes()).hexdigest()
+        expected = of_oracle(case)
+        assert cell["value_error"] == pytest.approx(
+            abs(float(value) - expected.value) / expected.value * 2**23, rel=1e-6
+        )
+        apart = np.max(np.abs(gradient - _reference.reference(case).gradient))
+        assert cell["gradient_error"] == pytest.approx(apart / (1 / expected.count) * 2**23, rel=0.1)
+        assert cell["passed"]
+        assert cell["repeats"]
+        assert len(cell["seconds"]) == 2
+
+    def test_json_of_what_is_no_number(self, told):
+        (row,) = (row for row in told["rows"] if (row["dtype"], row["way"]) == ("float64", "eager"))
+        cell = row["cells"][-1]
+        assert (cell["case"], cell["value"], cell["value_bits"]) == ("NaN shown", "nan", "7ff8000000000000")
+        assert (cell["value_error"], cell["gradient_error"], cell["gradient_hash"]) == (0.0, None, None)
+
+    def test_html(self, whole):
+        page = Page.of(whole.html)
+        assert page.title == "ohemloss check: passed"
+        assert "All 6 rows are within the tolerance." in page.text
+        for told in (*_cases.names().values(), FINGERPRINT, np.__version__, "epsilon", "float64 reference"):
+            assert told in page.text
+        assert page.headings == [
+            "Machine and versions",
+            "Errors of the value",
+            "Errors of the gradient",
+            "Rows",
+            "What is allowed",
+            "Cases",
+        ]
+        assert [len(rows) for rows in page.maps] == [6, 3]
+        assert all(len(row) == N_CASES for rows in page.maps for row in rows)
+        assert all(text and kind.startswith("s") for rows in page.maps for row in rows for kind, text in row)
+        # Half a rounding of a half is near a half of what is allowed, and so darker.
+        assert page.maps[1][0][1][0] == "s4"
+
+    def test_progress_on_a_terminal(self, invoke, few_cases, monkeypatch):
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+        assert "looking for libraries" in invoke(*ON_NUMPY).stderr
+
+
+class Page(HTMLParser):
+    """A page of HTML: every tag is closed where it should be, and nothing is loaded from elsewhere."""
+
+    EMPTY = frozenset({"meta"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.headings, self.maps, self.title, self.kind = [], [], [], [], "", ""
+
+    @classmethod
+    def of(cls, html):
+        page = cls()
+        page.feed(html)
+        page.close()
+        assert page.open == []
+        assert not re.search(r"https?:|url\(|@import|javascript", html)
+        return page
+
+    @property
+    def text(self):
+        return "".join(self.words)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base", "form")
+        assert not set(given) & {"src", "href", "style"} | {name for name in given if name.startswith("on")}
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        if given.get("class") == "heat":
+            self.maps.append([])
+        elif tag == "td":
+            self.kind = given.get("class") or ""
+        elif tag == "th" and given.get("scope") == "row":
+            self.maps[-1].append([])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.open and self.open[-1] == "title":
+            self.title = data
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        if self.open and self.open[-1] == "td" and self.maps and self.maps[-1] and "s" in self.kind:
+            self.maps[-1][-1].append((self.kind, data))
+
+
+class TestAgainst:
+    @pytest.fixture
+    def compare(self, invoke, told, tmp_path):
+        """Run against a report that was doctored."""
+
+        def run(doctor=lambda told: None):
+            doctor(told)
+            (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
+            result = invoke(*ON_NUMPY, "--against", "there.json", "--html", "b.html")
+            return result, Page.of((tmp_path / "b.html").read_text(encoding="utf-8"))
+
+        return run
+
+    def test_the_same(self, compare):
+        result, page = compare()
+        assert result.exit_code == 0
+        assert f"Of {6 * N_CASES} cells that are in both reports, {6 * N_CASES} have equal bits, and 0 have not." in (
+            result.stdout
+        )
+        assert "other bits" not in result.stdout
+        assert "Against there.json" in page.headings
+        assert len(page.maps) == 2
+
+    def test_a_bit_of_a_value(self, compare):
+        """It is told, and is no failure."""
+
+        def doctor(told):
+            cell = told["rows"][2]["cells"][3]
+            assert cell["case"] == "3 % hard"
+            bits = f"{int(cell['value_bits'], 16) + 1:08x}"
+            cell |= {"value_bits": bits, "value": struct.unpack(">f", bytes.fromhex(bits))[0]}
+
+        result, page = compare(doctor)
+        assert result.exit_code == 0
+        assert re.search(r"^numpy cpu float32 eager +1 +0\.[5-9]\d ", result.stdout, re.MULTILINE)
+        assert re.search(r"^numpy cpu float32 eager, 3 % hard: 1\.44\d+ to 1\.44\d+$", result.stdout, re.MULTILINE)
+        assert "131 have equal bits, and 1 have not." in result.stdout
+        (row,) = page.maps[0]
+        assert [text for kind, text in row if kind] == [text for _, text in row]
+        assert len(row) == 1
+
+    def test_bits_of_a_gradient(self, compare):
+        def doctor(told):
+            told["rows"][1]["cells"][0] |= {"gradient_hash": "0" * 64, "gradient_error": 0.5}
+
+        result, page = compare(doctor)
+        assert result.exit_code == 0
+        assert re.search(r"^numpy cpu float16 closed form +1 +0 .* 0\.50 +0\.3\d$", result.stdout, re.MULTILINE)
+        assert "documented: error of the gradient 0.5 to 0.3" in result.stdout
+        assert page.maps[0] == [[("s2", "=")]]
+
+    def test_a_cell_that_failed_there(self, compare):
+        def doctor(told):
+            told["rows"][0]["cells"][1] |= {
+                "cause": "E: no & <b>", "value": "nan", "value_bits": "", "value_error": "inf", "passed": False
+            }  # fmt: skip
+
+        result, page = compare(doctor)
+        assert result.exit_code == 0
+        assert re.search(r"^numpy cpu float16 eager +1 +inf +inf +0\.\d\d +- +-$", result.stdout, re.MULTILINE)
+        assert "there: E: no & <b>" in prose(result.stdout)
+        assert page.maps[0] == [[("s2", "inf")]]
+
+    def test_versions(self, compare):
+        def doctor(told):
+            told["versions"]["Python"] = "3.99"
+            told["libraries"][0]["versions"]["Numba & co"] = "<1>"
+            told["libraries"][0]["devices"][0]["model"] = "other"
+
+        result, page = compare(doctor)
+        assert result.exit_code == 0
+        for line in (r"Python +3\.\d+\.\d+ +3\.99", r"numpy: Numba & co +absent +<1>", r"numpy cpu +absent +other"):
+            assert re.search(line, result.stdout), line
+        assert "<1>" in page.text
+
+    def test_rows_of_one_alone(self, compare):
+        def doctor(told):
+            told["rows"][0]["device"] = "cuda:7"
+            del told["rows"][1]["cells"][5]
+
+        result, page = compare(doctor)
+        assert result.exit_code == 0
+        for line in (
+            "only here: numpy cpu float16 eager",
+            "only here: numpy cpu float16 closed form many pixels",
+            "only there: numpy cuda:7 float16 eager",
+        ):
+            assert line in result.stdout.splitlines()
+        assert f"Of {5 * N_CASES - 1} cells that are in both" in result.stdout
+        assert "numpy cuda:7 float16 eager" in page.text
+
+    def test_nothing_in_common(self, compare):
+        result, _ = compare(lambda told: told.update(rows=[]))
+        assert result.exit_code == 0
+        assert "No row is in both reports." in result.stdout
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            (None, r"cannot be read: there\.json: No such file or directory\."),
+            ("\xff", r"must name a report that `ohemloss check --json` wrote: there\.json is none\."),
+            ("{", "is none"),
+            ("[" * 100_000, "is none"),
+            ("[]", "is none"),
+            ('{"kind": "another"}', "is none"),
+            ('{"kind": "ohemloss check", "schema": 1}', "is none"),
+            ('{"kind": "ohemloss check", "schema": 2}', r"must have the schema 1: there\.json has 2\. Make it again"),
+        ],
+    )
+    def test_no_report(self, text, sentence, invoke, tmp_path, monkeypatch):
+        monkeypatch.setattr(_command, "find", pytest.fail)  # it is known before anything is computed
+        if text is not None:
+            (tmp_path / "there.json").write_text(text, encoding="latin-1")
+        result = invoke("check", "--against", "there.json")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.match(rf"ohemloss check: `--against` .*{sentence}", result.stderr)
+        assert result.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        "doctor",
+        [
+            lambda told: told["rows"].append({}),
+            lambda told: told["rows"][0]["cells"][0].update(value="much"),
+            lambda told: told["rows"][0]["cells"][0].update(more=1),
+            lambda told: told["libraries"].append([]),
+            lambda told: told.update(cases=None),
+            lambda told: told.update(versions=[]),
+        ],
+    )
+    def test_half_a_report(self, doctor, told, invoke, tmp_path, monkeypatch):
+        monkeypatch.setattr(_command, "find", pytest.fail)
+        doctor(told)
+        (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
+        result = invoke("check", "--against", "there.json")
+        assert result.exit_code == 2
+        assert "there.json is none." in result.stderr
+
+    def test_other_cases(self, told, invoke, tmp_path, monkeypatch):
+        monkeypatch.setattr(_command, "find", pytest.fail)
+        told["cases"]["fingerprint"] = "0" * 64
+        (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
+        result = invoke("check", "--against", "there.json")
+        assert result.exit_code == 2
+        assert result.stderr == (
+            "ohemloss check: `--against` must be a report of the same cases: there.json is of 000000000000, and this "
+            f"version checks {FINGERPRINT[:12]}. Make it again with this version of ohemloss.\n"
+        )
+
+
+def serve(monkeypatch, *, probe=None, **backend):
+    """Make a library that is NumPy under another name, with a backend that may do anything."""
+
+    class StubArray(np.ndarray):
+        pass
+
+    stub = types.ModuleType("stub")
+    stub.__dict__.update({name: value for name, value in vars(compat).items() if not name.startswith("__")})
+    stub.__dict__["__array_namespace_info__"] = compat.__array_namespace_info__
+    stub.__dict__.update(asarray=lambda x, **options: compat.asarray(x, **options).view(StubArray), probe=probe)
+    monkeypatch.setitem(sys.modules, "stub", stub)
+    for table in ("_by_type", "_registered"):
+        monkeypatch.setattr(_registry, table, dict(getattr(_registry, table)))
+    where = None if probe is None else "stub:probe"
+    ohemloss.register(Backend(name="stub", namespace="stub", probe=where, **backend), StubArray)
+    return stub
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+EVERY = frozenset({"weight", "pixel_weight", "thresh", "min_kept", "thresh as an array", "min_kept as an array"})
+STUB = ("check", "--backend", "stub")
+
+
+def a_probe(**functions):
+    return Probe(
+        **{"versions": lambda: {"Stub": "1"}, "places": lambda: [Place(device="cpu", label="one")], **functions}
+    )
+
+
+@pytest.mark.usefixtures("few_cases")
+class TestBrokenLibraries:
+    """Each is a row that says what is wrong, never a traceback, and what else there is is checked all the same."""
+
+    def failed(self, result, *sentences):
+        assert isinstance(result.exception, SystemExit)
+        assert (result.exit_code, result.stderr) == (1, "")
+        assert re.search(r"^FAILED: ", result.stdout.splitlines()[-1])
+        for sentence in sentences:
+            assert sentence in prose(result.stdout)
+        return result
+
+    def test_a_stub_that_works(self, invoke, monkeypatch):
+        serve(monkeypatch)
+        result = invoke(*STUB)
+        assert result.exit_code == 0
+        assert "All 6 rows are within the tolerance." in result.stdout
+
+    @pytest.mark.parametrize(
+        ("error", "sentence"),
+        [
+            (RuntimeError("libdriver.so: no\nand more"), "cannot be imported: RuntimeError: libdriver.so: no"),
+            (ImportError("half of it"), "cannot be imported: ImportError: half of it"),
+            (ModuleNotFoundError("no", name="stub_parts"), "cannot be used: `stub_parts` is not installed."),
+        ],
+    )
+    def test_import(self, error, sentence, invoke, monkeypatch):
+        """In a run that nobody asked for it in, too: it is installed, and broken."""
+        named = _registry.named
+        monkeypatch.setattr(_registry, "named", lambda name: raising(error)() if name == "stub" else named(name))
+        monkeypatch.setattr(_registry, "installed_names", lambda: ["numpy", "stub"])
+        result = self.failed(invoke("check"), f"FAILED stub: `stub` {sentence}", "FAILED: stub.")
+        assert re.search(r"^stub +broken", result.stdout, re.MULTILINE)
+        assert re.search(r"^numpy .* ok *$", result.stdout, re.MULTILINE)
+
+    @pytest.mark.parametrize(
+        ("asarray", "sentence"),
+        [
+            (raising(RuntimeError("no <driver>")), "`stub` is installed but cannot make an array here: RuntimeError:"),
+            (list, "`stub` is no array API namespace: its `asarray` makes a list."),
+        ],
+    )
+    def test_arrays(self, asarray, sentence, invoke, monkeypatch):
+        serve(monkeypatch).__dict__["asarray"] = asarray
+        self.failed(invoke(*STUB), sentence)
+
+    def test_devices(self, invoke, monkeypatch):
+        serve(monkeypatch, probe=a_probe(places=raising(RuntimeError("old driver"))))
+        self.failed(invoke(*STUB), "FAILED stub: `stub` cannot list its devices: RuntimeError: old driver")
+
+    def test_a_device_that_makes_no_arrays(self, invoke, monkeypatch):
+        places = [Place(device="cpu", label="good"), Place(device="bad", label="bad", model="A <100>")]
+        serve(monkeypatch, probe=a_probe(places=lambda: places))
+        result = self.failed(invoke(*STUB, "--html", "a.html"), "FAILED stub bad: it makes no float32: ValueError:")
+        assert re.search(r"^stub +good +float32 +eager .* ok *$", result.stdout, re.MULTILINE)
+
+    def test_in_the_middle_of_the_loss(self, invoke, monkeypatch):
+        """What takes a while to fail is not tried for each case."""
+        calls = []
+
+        def loss(*_):
+            calls.append(1)
+            msg = "illegal <instruction>\nand more"
+            raise RuntimeError(msg)
+
+        serve(monkeypatch, loss=loss, supports=EVERY)
+        result = self.failed(
+            invoke(*STUB, "--json", "a.json"),
+            "FAILED stub cpu float32 eager: 5 of 5 cases. documented: RuntimeError: illegal <instruction>.",
+            "FAILED: 3 of 6 rows.",
+        )
+        assert len(calls) == 3 * 3
+        assert "and more" not in result.stdout
+        assert re.search(r"^stub +cpu +float32 +closed form .* ok *$", result.stdout, re.MULTILINE)
+
+    def test_in_one_case(self, invoke, monkeypatch):
+        def loss(engine, inputs, options):
+            if inputs.weight is not None:
+                raise RuntimeError
+            return _composite.loss(engine, inputs, options)
+
+        serve(monkeypatch, loss=loss, supports=EVERY)
+        self.failed(invoke(*STUB), "FAILED stub cpu float32 eager: 1 of 5 cases. both weights: RuntimeError.")
+
+    @pytest.mark.parametrize(
+        ("wrong", "sentence"),
+        [
+            (lambda v, g: (v * (1 + 20 * 2.0**-23), g), r"the value is 2[01] epsilons off, 16 allowed\."),
+            (lambda v, g: (v * math.nan, g), "documented: the value is inf epsilons off, 16 allowed."),
+            (lambda v, g: (v, g + np.float32(2e-6) * np.max(np.abs(g))), r"the gradient is 1[78] epsilons off, 16"),
+            (lambda v, g: (v, g * math.nan), "documented: the gradient is inf epsilons off, 16 allowed."),
+            (lambda v, g: (v, g[:1]), "documented: the gradient is inf epsilons off"),
+            (lambda v, g: (np.float16(v), g), "TypeError: the result has dtype float16, and not float32"),
+            (lambda v, g: (v, np.float64(g)), "TypeError: the result has dtype float64, and not float32"),
+        ],
+    )
+    def test_wrong_numbers(self, wrong, sentence, invoke, monkeypatch, tmp_path):
+        monkeypatch.setattr(_site, "FLOATS", ("float32",))
+
+        def both(engine, inputs, options):
+            return wrong(*_composite.value_and_grad(engine, inputs, options))
+
+        serve(monkeypatch, value_and_grad=both, supports=EVERY)
+        result = self.failed(invoke(*STUB, "--html", "a.html"), "FAILED: 1 of 2 rows.")
+        assert re.search(sentence, prose(result.stdout))
+        page = Page.of((tmp_path / "a.html").read_text(encoding="utf-8"))
+        missed = [text for rows in page.maps for row in rows for kind, text in row if kind == "miss"]
+        assert missed
+        assert all(text.startswith("✕") for text in missed)
+
+    def test_other_numbers_each_time(self, invoke, monkeypatch):
+        """It is told, and is no failure."""
+        calls = []
+
+        def loss(engine, inputs, options):
+            calls.append(1)
+            return _composite.loss(engine, inputs, options) * np.float32(1 + len(calls) % 2 * 2.0**-23)
+
+        monkeypatch.setattr(_site, "FLOATS", ("float32",))
+        serve(monkeypatch, loss=loss, supports=EVERY)
+        result = invoke(*STUB)
+        assert result.exit_code == 0
+        assert re.search(r"^stub +cpu +float32 +eager +\d\.\d\d +- +NO ", result.stdout, re.MULTILINE)
+        assert re.search(r"^stub +cpu +float32 +closed form .* yes ", result.stdout, re.MULTILINE)
+
+    def test_other_gradients_each_time(self, invoke, monkeypatch):
+        calls = []
+
+        def both(engine, inputs, options):
+            calls.append(1)
+            value, gradient = _composite.value_and_grad(engine, inputs, options)
+            return value, gradient * np.float32(1 + len(calls) % 2 * 2.0**-23)
+
+        monkeypatch.setattr(_site, "FLOATS", ("float32",))
+        serve(monkeypatch, value_and_grad=both, supports=EVERY)
+        result = invoke(*STUB)
+        assert result.exit_code == 0
+        assert re.search(r"^stub +cpu +float32 +closed form .* NO ", result.stdout, re.MULTILINE)
+
+    @pytest.mark.parametrize("when", ["at once", "when called"])
+    def test_compiler(self, when, invoke, monkeypatch):
+        fail = raising(RuntimeError("no compiler"))
+        compiled = fail if when == "at once" else lambda loss: fail
+        serve(monkeypatch, probe=a_probe(compiled=compiled, differentiated=by_differences))
+        result = self.failed(
+            invoke(*STUB), "FAILED stub one float32 compiled: 5 of 5 cases. documented: RuntimeError: no compiler."
+        )
+        assert re.search(r"^stub +one +float32 +autograd .* ok *$", result.stdout, re.MULTILINE)
+        assert invoke(*STUB, "--quick").exit_code == 0
+
+    def test_versions(self, invoke, monkeypatch):
+        serve(monkeypatch, probe=a_probe(versions=raising(OSError("no"))))
+        result = invoke(*STUB)
+        assert result.exit_code == 0
+        assert "versions not told: OSError: no" in prose(result.stdout)
+
+    def test_warnings_stay_out(self, invoke, monkeypatch, capfd):
+        stub, logged = serve(monkeypatch), []
+        handler = logging.StreamHandler()
+        monkeypatch.setattr(handler, "emit", logged.append)
+        monkeypatch.setattr(logging.getLogger("stub"), "handlers", [handler])
+        asarray = stub.asarray
+
+        def chatty(x, **options):
+            warnings.warn("look at me", UserWarning, stacklevel=2)
+            logging.getLogger("stub").warning("look at me")
+            return asarray(x, **options)
+
+        stub.__dict__["asarray"] = chatty
+        result = invoke(*STUB)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "look at me" not in result.stdout + "".join(capfd.readouterr())
+        assert logged == []
+        assert logging.root.manager.disable == logging.NOTSET
+
+    def test_text_of_a_library_is_escaped(self, invoke, monkeypatch, tmp_path):
+        evil = "<script>alert('&')</script>"
+        serve(
+            monkeypatch,
+            probe=a_probe(versions=lambda: {evil: evil}, places=lambda: [Place(device="cpu", label=evil, model=evil)]),
+            loss=raising(RuntimeError(f'"{evil}"')),
+            supports=EVERY,
+        )
+        assert invoke(*STUB, "--html", "a.html").exit_code == 1
+        html = (tmp_path / "a.html").read_text(encoding="utf-8")
+        page = Page.of(html)
+        assert page.title == "ohemloss check: FAILED"
+        assert page.text.count(evil) == 18
+        assert "<script" not in html
+        assert [kind for kind, _ in page.maps[0][0]] == ["miss"] * 5
+        assert page.maps[0][0][0][1] == "✕"
+
+
+def by_differences(loss):
+    """Stand in for a library that differentiates: the closed form, of the same arguments."""
+
+    def run(logits, labels, weight, pixel_weight, thresh, min_kept):
+        options = {"weight": weight, "pixel_weight": pixel_weight, "thresh": thresh, "min_kept": min_kept}
+        value, gradient = ohemloss.value_and_grad(logits, labels, **options)
+        assert loss(logits, labels, *options.values()) == value or np.isnan(value)
+        return value, gradient
+
+    return run
+
+
+class TestAbsentLibraries:
+    def test_named(self, invoke, tmp_path, monkeypatch):
+        monkeypatch.setattr(_command, "plan", pytest.fail)
+        result = invoke(*ON_NUMPY, "--backend", "no_such.library", "--json", "a.json")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.match(r"ohemloss check: `no_such\.library` cannot be used: `no_such` is not in", result.stderr)
+        assert result.stderr.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+    def test_not_named(self, invoke, few_cases, monkeypatch):
+        """An installed backend whose library is not there is a row, and no failure."""
+        monkeypatch.delitem(sys.modules, "ohemloss_torch", raising=False)
+        monkeypatch.setitem(sys.modules, "torch", None)
+        monkeypatch.setattr(_registry, "installed_names", lambda: ["numpy", "torch"])
+        result = invoke("check")
+        assert result.exit_code == 0
+        assert re.search(r"^torch +not installed", result.stdout, re.MULTILINE)
+        assert "`torch` cannot be used: `torch` is not installed. Install `ohemloss[torch]`." in prose(result.stdout)
+        assert "All 6 rows" in result.stdout
+
+    def test_no_device(self, invoke, few_cases, monkeypatch):
+        cupy = pytest.importorskip("cupy")
+        if cupy.cuda.runtime.driverGetVersion():
+            pytest.skip("there may be a device")
+        monkeypatch.setattr(_registry, "installed_names", lambda: ["cupy", "numpy"])
+        result = invoke("check")
+        assert result.exit_code == 0
+        assert re.search(r"^cupy +no device `cupy` is installed but cannot", result.stdout, re.MULTILINE)
+        assert f"CuPy {cupy.__version__}" in prose(result.stdout)
+        result = invoke("check", "--backend", "cupy")
+        assert result.exit_code == 1
+        assert result.stdout.splitlines()[-1].startswith("FAILED: cupy.")
+
+    def test_named_twice(self, invoke, few_cases):
+        assert "All 6 rows" in invoke(*ON_NUMPY, "--backend", "numpy").stdout
+
+
+class TestFiles:
+    @pytest.mark.parametrize("option", ["--json", "--html"])
+    @pytest.mark.parametrize("path", ["absent/a", "file/a", "folder"])
+    def test_unwritable(self, option, path, invoke, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        (tmp_path / "folder").mkdir()
+        monkeypatch.setattr(_command, "find", pytest.fail)  # it is known before anything is computed
+        result = invoke("check", option, path)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.match(rf"ohemloss check: `{option}` cannot be written: {path}: [A-Z]", result.stderr)
+        assert result.stderr.count("\n") == 1
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+    @pytest.mark.parametrize("option", ["--json", "--html"])
+    def test_full_disk(self, option, invoke, few_cases, tmp_path):
+        (tmp_path / "a").symlink_to("/dev/full")
+        result = invoke(*ON_NUMPY, option, "a")
+        assert result.exit_code == 2
+        assert result.stderr == f"ohemloss check: `{option}` cannot be written: a: No space left on device.\n"
+        assert "All 6 rows" in result.stdout
+
+    def test_an_earlier_report_stays(self, invoke, tmp_path):
+        (tmp_path / "a.json").write_bytes(b"earlier")
+        assert invoke("check", "--backend", "no_such", "--json", "a.json").exit_code == 2
+        assert (tmp_path / "a.json").read_bytes() == b"earlier"
+
+
+class TestDtypes:
+    def test_asked_for(self):
+        """A dtype is there if it comes back, whatever the library says."""
+        jnp = pytest.importorskip("jax").numpy
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "float64 is not available"
+            there, absent = _site.floats(_site.Site(jnp, Place(device=None, label="")))
+        assert there == ["float16", "bfloat16", "float32"]
+        assert absent == {"float64": "asked for, it comes back as float32"}
+
+    def test_refused(self):
+        strict = pytest.importorskip("array_api_strict")
+        there, absent = _site.floats(_site.Site(strict, Place(device=strict.Device("no_float64"), label="")))
+        assert there == ["float32"]
+        assert absent["float16"] == absent["bfloat16"] == "the library does not name it"
+        assert absent["float64"].startswith("ValueError: ")
+
+
+class TestDevices:
+    """What backends tell of devices that are not here."""
+
+    def test_by_the_standard(self):
+        strict = pytest.importorskip("array_api_strict")
+        found = _find.find("array_api_strict")
+        assert [place.label for place in found.places] == ["CPU_DEVICE", "device1", "device2", "no_float64", "no_x64"]
+        assert found.versions == {"array_api_strict": strict.__version__}
+
+    @pytest.mark.parametrize("name", ["dask.array", "mlx.core", "ndonnx"])
+    def test_of_other_libraries(self, name):
+        pytest.importorskip(name)
+        found = _find.find(name)
+        (place,) = found.places
+        assert found.status == "here"
+        assert " at 0x" not in place.label
+        there, _ = _site.floats(_site.Site(found.xp, place))
+        assert "float32" in there
+
+    def test_of_pytorch(self, monkeypatch):
+        torch = pytest.importorskip("torch")
+        from ohemloss_torch import _check
+
+        assert _check.places()[0] == Place(device=torch.device("cpu"), label="cpu")
+        assert _check.versions()["PyTorch"] == torch.__version__
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
+        assert [(place.label, place.model) for place in _check.places()[1:]] == [
+            ("cuda:0", "Card 0"),
+            ("cuda:1", "Card 1"),
+        ]
+
+    def test_of_jax(self, monkeypatch):
+        jax = pytest.importorskip("jax")
+        from ohemloss_jax import _check
+
+        assert _check.places()[0].label == "cpu:0"
+        assert _check.versions()["JAX"] == jax.__version__
+
+        @dataclasses.dataclass(frozen=True)
+        class Device:
+            platform: str
+            id: int
+            device_kind: str = "Card"
+
+            def __str__(self):
+                return f"{self.platform}:{self.id}"
+
+            @property
+            def client(self):
+                return types.SimpleNamespace(platform_version=f"{self.platform}\n  12")
+
+        here = {None: [Device("cuda", 1), Device("cuda", 0)], "cpu": [Device("cpu", 0)]}
+        monkeypatch.setattr(_check.jax, "devices", here.get)
+        assert [(place.label, place.model) for place in _check.places()] == [
+            ("cpu:0", ""),
+            ("cuda:0", "Card"),
+            ("cuda:1", "Card"),
+        ]
+        assert _check.versions()["platform cuda"] == "cuda 12"
+
+    @pytest.mark.parametrize(
+        ("driver", "status", "labels"), [(0, 35, []), (13000, 100, []), (13000, 0, ["cuda:0", "cuda:1"])]
+    )
+    def test_of_cupy(self, driver, status, labels, monkeypatch):
+        _check = cupy_check(monkeypatch, driver, status)
+        assert [place.label for place in _check.places()] == labels
+        assert {place.model for place in _check.places()} == ({"Card"} if labels else set())
+
+    def test_of_cupy_with_an_old_driver(self, monkeypatch):
+        """An error, and not the same as no device."""
+        with pytest.raises(RuntimeError):
+            cupy_check(monkeypatch, 11000, 35).places()
+
+
+def cupy_check(monkeypatch, driver, status):
+    pytest.importorskip("cupy")
+    from ohemloss_cupy import _check
+
+    class CUDARuntimeError(RuntimeError):
+        def __init__(self):
+            self.status = status
+
+    def count():
+        if status:
+            raise CUDARuntimeError
+        return 2
+
+    runtime = types.SimpleNamespace(
+        driverGetVersion=lambda: driver,
+        getDeviceCount=count,
+        getDeviceProperties=lambda i: {"name": b"Card"},
+        CUDARuntimeError=CUDARuntimeError,
+    )
+    cuda = types.SimpleNamespace(runtime=runtime, Device=lambda i: i)
+    monkeypatch.setattr(_check, "cupy", types.SimpleNamespace(cuda=cuda))
+    return _check
+
+
+class TestLibraries:
+    def test_all(self, invoke, monkeypatch):
+        """NumPy, PyTorch and JAX, in every way. PyTorch traces but compiles nothing, which would take a minute."""
+        torch = pytest.importorskip("torch")
+        pytest.importorskip("jax")
+        run_only(monkeypatch, "3 % hard")
+        monkeypatch.setattr(_site, "FLOATS", ("float32",))
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        result = invoke("check", *(word for name in ("numpy", "torch", "jax") for word in ("--backend", name)))
+        assert (result.exit_code, result.stderr) == (0, "")
+        found = re.findall(
+            r"^(\w+) +cpu\S* +float32 +(eager|closed form|autograd|compiled) .* ok *$", result.stdout, re.MULTILINE
+        )
+        ways = ["eager", "closed form", "autograd", "compiled"]
+        assert found == [("numpy", way) for way in ways[:2]] + [
+            (name, way) for name in ("torch", "jax") for way in ways
+        ]
+
+    def test_halves(self, invoke, few_cases, monkeypatch):
+        """A dtype that NumPy lacks."""
+        pytest.importorskip("torch")
+        monkeypatch.setattr(_site, "FLOATS", ("bfloat16", "float32"))
+        result = invoke("check", "--backend", "torch", "--quick")
+        assert (result.exit_code, result.stderr) == (0, "")
+        for way in ("eager", "closed form", "autograd"):
+            assert re.search(rf"^torch +cpu +bfloat16 +{way} .* ok *$", result.stdout, re.MULTILINE)
+
+    def test_several_devices(self, invoke, few_cases):
+        pytest.importorskip("array_api_strict")
+        result = invoke("check", "--backend", "array_api_strict")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "All 16 rows" in result.stdout
+        assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_nothing_of_it_is_imported_for_a_loss():
+    for module in ("numpy", "torch"):
+        pytest.importorskip(module)
+    code = """
+        import json, sys, numpy, torch, ohemloss
+        for logits, labels in ((numpy.zeros((1, 2)), numpy.zeros(1, int)), (torch.zeros(1, 2), torch.zeros(1).long())):
+            ohemloss.ohem_cross_entropy(logits, labels)
+        print(json.dumps([name for name in sys.modules if "ohemloss" in name]))
+    """
+    modules = _processes.run(code)
+    assert "ohemloss_torch" in modules
+    assert not [name for name in modules if name.endswith(("_check", "_probe")) or "_cli" in name]
+
+
+class TestMachine:
+    def test_processor(self, tmp_path, monkeypatch):
+        (tmp_path / "cpuinfo").write_text("flags\t: a\nmodel name\t:  Some  CPU\nmodel name: other\n")
+        (tmp_path / "driver").write_text("NVRM version: NVIDIA UNIX  999.1\nGCC version: x\n")
+        monkeypatch.setattr(_machine, "_PROCESSORS", tmp_path / "cpuinfo")
+        monkeypatch.setattr(_machine, "_DRIVER", tmp_path / "driver")
+        told = _machine.machine()
+        assert (told["processor"], told["driver"]) == ("Some CPU", "NVIDIA UNIX 999.1")
+
+    def test_without_those_files(self, tmp_path, monkeypatch):
+        for name in ("_PROCESSORS", "_DRIVER"):
+            monkeypatch.setattr(_machine, name, tmp_path / "absent")
+        told = _machine.machine()
+        assert told["processor"]
+        assert "driver" not in told
