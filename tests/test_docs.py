@@ -2,21 +2,17 @@
 
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 
+import numpy as np
 import numpydoc.validate
 import pytest
 
 import ohemloss
-
-FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-
-
-def forget_registrations(monkeypatch):
-    """Undo after the test what an example registers."""
-    for table in ("_by_type", "_registered"):
-        monkeypatch.setattr(ohemloss._registry, table, dict(getattr(ohemloss._registry, table)))
+from tests import _shim
+from tests._pages import EXAMPLES, FLAGS, Page, blocks, cupy_or_stand_in, forgotten_registrations, pages, run_by_ci
 
 
 def modules_with_examples():
@@ -32,11 +28,11 @@ RETURNED = ("Counts", "Cut", "Trace")
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
-def test_docstring_examples(name, monkeypatch):
+def test_docstring_examples(name):
     if name.startswith("ohemloss_torch"):
         pytest.importorskip("torch")
-    forget_registrations(monkeypatch)
-    result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
+    with forgotten_registrations():
+        result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert result.failed == 0
 
 
@@ -56,6 +52,7 @@ METHODS = [
     "OhemCELoss.value_and_grad",
     "OhemCELoss.__call__",
     "Trace.hard_losses",
+    "Trace.plot",
 ]
 
 
@@ -67,28 +64,106 @@ def test_docstrings_are_numpydoc(name):
     assert [error for error in errors if error[0] not in optional] == []
 
 
-def python_blocks(path):
-    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+# Of PyTorch's own compiler and exporter.
+TORCH_WARNS = [
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
+]
+PACKAGES = ("dask", "imgviz", "jax", "matplotlib", "mlx.core", "ndonnx", "onnxruntime", "onnxscript", "optax", "torch", "typer")
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/design.md", "docs/faq.md", "docs/performance.md", "docs/recipes.md"]
-)
-def test_code_blocks(project, page, monkeypatch, capsys):
-    """The blocks of a page run one after the other, as a reader would run them."""
-    for package in ("torch", "jax", "ndonnx"):
+def page_params():
+    return [
+        pytest.param(path, id=path.name, marks=TORCH_WARNS if path.name == "pytorch.md" else []) for path in pages()
+    ]
+
+
+@pytest.mark.parametrize("path", page_params())
+def test_every_line_of_code_runs(project, path, tmp_path, monkeypatch):
+    """The blocks of a page run one after the other, in a folder of their own, as a reader would run them."""
+    for package in PACKAGES:
         pytest.importorskip(package)
-    forget_registrations(monkeypatch)
-    names = {}
-    for block in python_blocks(project / page):
-        exec(compile(block, f"{page}", "exec"), names)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    with forgotten_registrations(), cupy_or_stand_in(), np.printoptions():
+        Page(path, tmp_path).run()
 
 
-def test_the_readme_has_code(project):
-    assert len(python_blocks(project / "README.md")) >= 2
+@pytest.mark.kernels
+@pytest.mark.skipif(os.environ.get("OHEMLOSS_TEST_KERNELS") != "1", reason="a job of its own")
+def test_the_page_of_cupy_runs_by_the_kernels(project, tmp_path):
+    with _shim.serving() as shim, cupy_or_stand_in():
+        Page(project / "docs" / "cupy.md", tmp_path).run()
+    assert "finish" in shim.launched
+
+
+def test_every_example_is_on_a_page(project):
+    shown = [block.argument for path in pages() for block in blocks(path.read_text(encoding="utf-8"))]
+    for example in sorted(EXAMPLES.glob("*.py")):
+        assert f"examples/{example.name}" in shown
+
+
+def test_what_only_ci_runs_is_short(project):
+    """Commands that make environments or run all tests. Each of them is a line of the README, too."""
+    assert all(re.match(r"python3 -m venv |\.venv-test/bin/python -m pip install ", line) for line in run_by_ci())
+    assert 2 <= len(run_by_ci()) <= 4
+
+
+class TestNoLineEscapes:
+    """The tests of pages see what is wrong with one."""
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        def run(text):
+            path = tmp_path / "page.md"
+            path.write_text(text, encoding="utf-8")
+            Page(path, tmp_path).run()
+
+        return run
+
+    def test_blocks_share_names_and_files(self, run, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        run(
+            "```python\nx = 2\n```\n* in a list:\n\n  ```pycon\n  >>> x + 1\n  3\n  >>> y = x\n  ```\n"
+            "```python\nwith open('a.txt', 'w') as file:\n    print(y, file=file)\n```\n"
+            "```sh\ncat a.txt > b.txt\n```\n```console\n$ cat b.txt\n2\n$ echo 3; exit 1\n3\n```\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("```python\nassert False, 'no'\n```\n", "no"),
+            ("```pycon\n>>> 1 + 1\n3\n```\n", "Got:\n    2"),
+            ("```pycon\n1 + 1\n```\n", "page.md, line 2"),
+            ("```sh\ntrue\nfalse\n```\n", "line 2: false"),
+            ("```console\n$ echo 1\n2\n```\n", "Printed:\n1"),
+            ("```console\necho 1\n```\n", "line 2"),
+            ("```{literalinclude} elsewhere.py\n```\n", "line 2"),
+            ("```{eval-rst}\n.. code-block:: python\n\n   1 / 0\n```\n", "code-block"),
+        ],
+    )
+    def test_what_fails(self, run, text, message):
+        with pytest.raises(AssertionError, match=re.escape(message)):
+            run(text)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("```\nx\n```\n", "the language ''"),
+            ("```text\nx\n```\n", "the language 'text'"),
+            ("```{code-block} python\nx\n```\n", "{code-block}"),
+            ("A sentence:\n\n    x = 1\n", "line 3: code belongs into a fence"),
+            ("<pre>x = 1</pre>\n", "line 1: code belongs into a fence"),
+        ],
+    )
+    def test_what_is_refused(self, run, text, message):
+        with pytest.raises(ValueError, match=message):
+            run(text)
 
 
 def test_links_of_the_pages_lead_somewhere(project):
-    for page in [project / "README.md", project / "CHANGELOG.md", *sorted((project / "docs").glob("*.md"))]:
+    for page in pages():
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            if target.startswith("_made/"):  # by the build, which fails without it
+                continue
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,74 @@
+"""The command line in the reference, as the program itself describes it."""
+
+import re
+from typing import Any
+
+import typer
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from ohemloss._cli._app import app as _program
+
+_group: Any = typer.main.get_command(_program)
+
+
+def command_names() -> list[str]:
+    """Name the commands."""
+    return list(_group.commands)
+
+
+def option_names(command: str) -> list[str]:
+    """Name the options and arguments of a command as an inventory of Sphinx does."""
+    return [f"ohemloss-{command}.{_spelling(parameter)[0]}" for parameter in _parameters(command)]
+
+
+def _parameters(command: str) -> list[Any]:
+    return [parameter for parameter in _group.commands[command].params if not getattr(parameter, "hidden", False)]
+
+
+def _spelling(parameter: Any) -> list[str]:
+    if parameter.param_type_name == "argument":
+        return [parameter.metavar or parameter.name.upper()]
+    return list(parameter.opts)
+
+
+def _describe(command: str) -> str:
+    """Write a command as reStructuredText: its usage, what it does, and each option."""
+    found = _group.commands[command]
+    context = found.context_class(found, info_name=f"ohemloss {command}")
+    usage = found.get_usage(context).removeprefix("Usage: ")
+    lines = [f".. program:: ohemloss {command}", "", f"``{' '.join(usage.split())}``", "", _escape(found.help), ""]
+    for parameter in _parameters(command):
+        metavar = "" if parameter.param_type_name == "argument" or parameter.is_flag else f" {parameter.metavar}"
+        lines += [f".. option:: {', '.join(name + metavar for name in _spelling(parameter))}", ""]
+        lines += [f"   {_escape(parameter.help)}{_default(parameter)}", ""]
+    return "\n".join(lines)
+
+
+def _default(parameter: Any) -> str:
+    if parameter.default in (None, False) or parameter.required or callable(parameter.default):
+        return ""
+    return f" Default: ``{parameter.default}``."
+
+
+def _escape(text: str) -> str:
+    """Keep what is in backticks, and take no other character for markup."""
+    parts = re.split(r"`([^`]*)`", " ".join(text.split()))
+    return "".join(f"``{part}``" if i % 2 else re.sub(r"([*|_\\])", r"\\\1", part) for i, part in enumerate(parts))
+
+
+class Command(SphinxDirective):
+    """``.. command:: NAME``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Describe the command that is named."""
+        return self.parse_text_to_nodes(_describe(self.arguments[0]))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    app.add_directive("command", Command)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

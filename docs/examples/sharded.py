@@ -1,0 +1,36 @@
+"""A batch that is spread over devices: one loss of the whole, or one of each part."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+import ohemloss
+
+n = len(jax.devices())
+mesh = jax.make_mesh((n,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+over_batch = NamedSharding(mesh, PartitionSpec("batch"))
+
+key = jax.random.key(0)
+logits = jax.random.normal(key, (8, 5, 16, 16)) * jnp.arange(8)[:, None, None, None]
+labels = jax.random.randint(key, (8, 16, 16), 0, 5)
+options = {"thresh": 0.01, "min_kept": 0.25}
+
+# Nothing changes but where the arrays lie.
+loss_and_gradient = jax.jit(jax.value_and_grad(functools.partial(ohemloss.ohem_cross_entropy, **options)))
+expected, _ = loss_and_gradient(logits, labels)
+value, gradient = loss_and_gradient(jax.device_put(logits, over_batch), jax.device_put(labels, over_batch))
+
+
+@jax.jit
+@functools.partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec("batch"), out_specs=PartitionSpec("batch"))
+def losses_of_parts(logits, labels):
+    return ohemloss.ohem_cross_entropy(logits, labels, **options)[None]
+
+
+parts = losses_of_parts(logits, labels)
+print("devices:", n)
+print("loss of the sharded batch = loss of the batch on one device:", bool(jnp.allclose(value, expected)))
+print("the gradient is sharded as the logits are:", gradient.sharding.is_equivalent_to(over_batch, logits.ndim))
+print(f"each device by itself: {len(parts)} losses, their mean is another:", not jnp.allclose(jnp.mean(parts), expected))
