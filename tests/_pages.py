@@ -1,8 +1,8 @@
 """
 The code on the pages: every block of it runs, page by page, and what is displayed is what comes out.
 
-`python` blocks are executed, `pycon` blocks are doctests, `sh` blocks are commands that must succeed, and `console` blocks
-are commands with all that they print. A block of any other kind is refused, so that no line escapes.
+`python` blocks are executed, `pycon` blocks are doctests, `sh` blocks are commands that must succeed, and `console`
+blocks are commands with all that they print. A block of any other kind is refused, so that no line escapes.
 """
 
 import contextlib
@@ -27,7 +27,9 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 # What Sphinx and MyST do, and no reader runs; `{eval-rst}` holds directives of the reference alone.
 INERT = ("{eval-rst}", "{figure}", "{include}", "{toctree}")
-_REFERENCE = re.compile(r"\.\. (auto(class|function|module|summary)|command|currentmodule)::|   :(members|nosignatures):|   [\w.]+$|$")
+_REFERENCE = re.compile(
+    r"\.\. (auto(class|function|module|summary)|command|currentmodule)::|   :(members|nosignatures):|   [\w.]+$|$"
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _cupy_works():
         import cupy
 
         cupy.zeros(1)
-    except Exception:  # not installed, no driver, no device: each fails in its own way
+    except Exception:  # noqa: BLE001 - not installed, no driver, no device: each fails in its own way
         return False
     return True
 

@@ -69,7 +69,19 @@ TORCH_WARNS = [
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
 ]
-PACKAGES = ("dask", "imgviz", "jax", "matplotlib", "mlx.core", "ndonnx", "onnxruntime", "onnxscript", "optax", "torch", "typer")
+PACKAGES = (
+    "dask",
+    "imgviz",
+    "jax",
+    "matplotlib",
+    "mlx.core",
+    "ndonnx",
+    "onnxruntime",
+    "onnxscript",
+    "optax",
+    "torch",
+    "typer",
+)
 
 
 def page_params():

@@ -27,20 +27,23 @@ def _parameters(command: str) -> list[Any]:
     return [parameter for parameter in _group.commands[command].params if not getattr(parameter, "hidden", False)]
 
 
+def _is_argument(parameter: Any) -> bool:
+    return parameter.param_type_name == "argument"
+
+
 def _spelling(parameter: Any) -> list[str]:
-    if parameter.param_type_name == "argument":
+    if _is_argument(parameter):
         return [parameter.metavar or parameter.name.upper()]
     return list(parameter.opts)
 
 
 def _describe(command: str) -> str:
     """Write a command as reStructuredText: its usage, what it does, and each option."""
-    found = _group.commands[command]
-    context = found.context_class(found, info_name=f"ohemloss {command}")
-    usage = found.get_usage(context).removeprefix("Usage: ")
-    lines = [f".. program:: ohemloss {command}", "", f"``{' '.join(usage.split())}``", "", _escape(found.help), ""]
+    arguments = [_spelling(parameter)[0] for parameter in _parameters(command) if _is_argument(parameter)]
+    usage = " ".join(["ohemloss", command, "[OPTIONS]", *arguments])
+    lines = [f".. program:: ohemloss {command}", "", f"``{usage}``", "", _escape(_group.commands[command].help), ""]
     for parameter in _parameters(command):
-        metavar = "" if parameter.param_type_name == "argument" or parameter.is_flag else f" {parameter.metavar}"
+        metavar = "" if _is_argument(parameter) or parameter.is_flag else f" {parameter.metavar}"
         lines += [f".. option:: {', '.join(name + metavar for name in _spelling(parameter))}", ""]
         lines += [f"   {_escape(parameter.help)}{_default(parameter)}", ""]
     return "\n".join(lines)

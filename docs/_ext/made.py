@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import choosing
-from benchmarks import experiment
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 import ohemloss
+from benchmarks import experiment
 
 _logger = logging.getLogger(__name__)
 _MADE_WITH = ("imgviz", "matplotlib", "numpy")

@@ -50,7 +50,8 @@ def run(rank, folder):
     if rank == 0:
         same = torch.allclose(averaged, expected, rtol=1e-5)
         print("gradient of DistributedDataParallel = mean of the gradients of the parts:", same)
-        print("loss of distributed tensors = loss of the whole batch:", torch.allclose(whole, criterion(logits, labels)))
+        one = torch.allclose(whole, criterion(logits, labels))
+        print("loss of distributed tensors = loss of the whole batch:", one)
         print("the same loss:", torch.allclose(whole, sum(losses) / N_PROCESSES))
     dist.destroy_process_group()
 

@@ -52,7 +52,8 @@ def _why(row: Row, report: Report) -> str:
     """Tell how many cases failed, and the worst of each kind."""
     failed = [cell for cell in row.cells if not cell.passed]
     raised = [cell for cell in failed if cell.cause]
-    parts = [f"{len(failed)} of {len(row.cells)} cases", *(f"{cell.case}: {cell.cause.rstrip('.')}" for cell in raised[:1])]
+    parts = [f"{len(failed)} of {len(row.cells)} cases"]
+    parts += [f"{cell.case}: {cell.cause.rstrip('.')}" for cell in raised[:1]]
     for what, allowed in report.tolerance[row.dtype].items():
         worst = row.worst(what)
         if worst is not None and worst.error(what) > allowed:
