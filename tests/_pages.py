@@ -157,7 +157,7 @@ def cupy_or_stand_in():
         if not _cupy_works():
             stand_in = types.ModuleType("cupy")
             stand_in.__dict__.update({name: getattr(np, name) for name in np.__all__})
-            stand_in.ndarray = type("ndarray", (), {})  # else NumPy's arrays would be taken for CuPy's
+            stand_in.__dict__["ndarray"] = type("ndarray", (), {})  # else NumPy's arrays would be taken for CuPy's
             patch.setitem(sys.modules, "cupy", stand_in)
         yield
 
