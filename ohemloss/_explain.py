@@ -66,11 +66,11 @@ class Trace:
     @property
     def hard_losses(self) -> Array:
         """
-        The losses above the threshold, in the order of the pixels.
+        The losses of the hard pixels, in the order of the pixels.
 
         Their number depends on the values, so libraries that compile or delay their work cannot give them.
         """
-        return self.pixel_loss[self.selected & ~(self.pixel_loss <= self.thresh)]
+        return self.pixel_loss[self.selected & ~(self.score <= self.thresh)]
 
     def plot(
         self, image: Any = None, *, index: int | tuple[int, ...] = 0, names: Sequence[str] | None = None

@@ -39,6 +39,20 @@ def test_hard_losses(library):
     library.assert_close(trace.hard_losses, hard, rtol=1e-5)
 
 
+def test_hard_losses_of_a_rule_by_probability(library):
+    """The rank and the threshold look at the probability alone, and the losses have weights."""
+    if not library.eager:
+        pytest.skip(f"{library.id}: shapes that depend on values are not there")
+    logits, labels = make("40% hard")
+    weight = (0.1, 5.0, 1.0, 0.2, 3.0)
+    rule = ohemloss.MiningRule(rank_by="prob")
+    plain = reference(logits, labels).pixel_loss
+    hard = (plain > -np.log(0.7)) & (labels != 255)
+    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels), weight=weight, rule=rule)
+    expected = (plain * np.asarray(weight)[np.where(labels == 255, 0, labels)])[hard]
+    library.assert_close(trace.hard_losses, expected, rtol=1e-5)
+
+
 def test_nan_is_a_hard_loss(library):
     if not library.eager:
         pytest.skip(f"{library.id}: shapes that depend on values are not there")
