@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ _INK, _FAINT, _MINED = "#222222", "#5f6368", "#ffcf33"
 _THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 _KEPT = {"1/64": 1 / 64, "1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4}
 
-Image = npt.NDArray[np.floating[Any]]
+Image: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

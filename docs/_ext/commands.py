@@ -56,9 +56,13 @@ def _default(parameter: Any) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep what is in backticks, and take no other character for markup."""
-    parts = re.split(r"`([^`]*)`", " ".join(text.split()))
-    return "".join(f"``{part}``" if i % 2 else re.sub(r"([*|_\\])", r"\\\1", part) for i, part in enumerate(parts))
+    """Set options and what is in backticks as code, and take no other character for markup."""
+    return re.sub(r"`([^`]*)`|(--[a-z][a-z-]*)|([*|_\\])", _mark, " ".join(text.split()))
+
+
+def _mark(found: re.Match[str]) -> str:
+    quoted, option, other = found.groups()
+    return f"\\{other}" if other else f"``{quoted or option}``"
 
 
 class Command(SphinxDirective):

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 import ohemloss
@@ -15,23 +16,23 @@ over_batch = NamedSharding(mesh, PartitionSpec("batch"))
 key = jax.random.key(0)
 logits = jax.random.normal(key, (8, 5, 16, 16)) * jnp.arange(8)[:, None, None, None]
 labels = jax.random.randint(key, (8, 16, 16), 0, 5)
-options = {"thresh": 0.01, "min_kept": 0.25}
+criterion = ohemloss.OhemCELoss(thresh=0.01, min_kept=0.25)
 
 # Nothing changes but where the arrays lie.
-loss_and_gradient = jax.jit(jax.value_and_grad(functools.partial(ohemloss.ohem_cross_entropy, **options)))
-expected, _ = loss_and_gradient(logits, labels)
+loss_and_gradient = jax.jit(jax.value_and_grad(criterion))
 value, gradient = loss_and_gradient(jax.device_put(logits, over_batch), jax.device_put(labels, over_batch))
 
 
 @jax.jit
 @functools.partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec("batch"), out_specs=PartitionSpec("batch"))
 def losses_of_parts(logits, labels):
-    return ohemloss.ohem_cross_entropy(logits, labels, **options)[None]
+    return criterion(logits, labels)[None]
 
 
+expected = criterion(np.asarray(logits), np.asarray(labels))  # by NumPy
 parts = losses_of_parts(logits, labels)
 print("devices:", n)
-print("loss of the sharded batch = loss of the batch on one device:", bool(jnp.allclose(value, expected)))
+print("loss of the sharded batch = loss of the whole batch:", bool(jnp.allclose(value, expected)))
 print("the gradient is sharded as the logits are:", gradient.sharding.is_equivalent_to(over_batch, logits.ndim))
 differs = not jnp.allclose(jnp.mean(parts), expected)
 print(f"each device by itself: {len(parts)} losses, their mean is another:", differs)
