@@ -18,7 +18,7 @@ _IN_STYLE = re.compile(r"(?:url\(\s*|@import\s+)[\"']?((?:[a-z][a-z0-9+.-]*:)?//
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse a connection to another machine, or a look-up of its name."""
-    if event == "nothing":
+    if event == "socket.connect":
         address = arguments[1]
         host = address[0] if isinstance(address, tuple) else "localhost"  # a file of this machine
     elif event == "socket.getaddrinfo":
