@@ -818,6 +818,19 @@ class TestAbsentLibraries:
         assert result.exit_code == 1
         assert result.stdout.splitlines()[-1].startswith("FAILED: cupy.")
 
+    def test_no_compiler(self, monkeypatch):
+        cupy = pytest.importorskip("cupy")
+        from ohemloss_cupy import _check
+
+        def absent():
+            msg = "No such file: libnvrtc.so"
+            raise RuntimeError(msg)
+
+        monkeypatch.setattr(cupy.cuda.nvrtc, "getVersion", absent)
+        versions = _check.versions()
+        assert versions["NVRTC"] == "not found"
+        assert versions["CuPy"] == cupy.__version__
+
     def test_named_twice(self, invoke, few_cases):
         assert "All 6 rows" in invoke(*ON_NUMPY, "--backend", "numpy").stdout
 

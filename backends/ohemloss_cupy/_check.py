@@ -14,8 +14,15 @@ def versions() -> dict[str, str]:
         "CuPy": cupy.__version__,
         "CUDA": str(runtime.runtimeGetVersion()),
         "CUDA of the driver": str(runtime.driverGetVersion()),  # 0: there is none
-        "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
+        "NVRTC": _compiler(),
     }
+
+
+def _compiler() -> str:
+    try:
+        return ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    except RuntimeError:  # a library of its own, which is loaded when it is needed
+        return "not found"
 
 
 def places() -> list[Place]:
