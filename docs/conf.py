@@ -49,3 +49,4 @@ html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 html_copy_source = False
 html_show_sphinx = False
+pygments_dark_style = "github-dark"  # in which names of modules do not look like links
