@@ -18,8 +18,8 @@ import triton.language as tl
 DIGIT_BITS = tl.constexpr(8)
 DIGIT_VALUES = tl.constexpr(256)
 
+# (NaN has no name here: Triton compares all that have one before each launch, and finds that NaN is no longer itself.)
 _INFINITY = tl.constexpr(float("inf"))
-_NAN = tl.constexpr(float("nan"))
 
 # The sum of exponentials is shifted by the logit of the label, and so is the exponential of the loss: one pass, where
 # a shift by the largest logit needs two. Above these limits a pixel is done again, carefully: what is divided by the
@@ -142,8 +142,8 @@ def forward(
         tl.store(nlls + p, nll, mask=inside)
     threshold = tl.load(cut)
     loss = scale * tl.where(scale != 0, nll, 0.0)  # 0 * inf would be NaN
-    loss = tl.where(known, loss, _NAN)
-    loss = tl.where(threshold == threshold, loss, _NAN)
+    loss = tl.where(known, loss, float("nan"))
+    loss = tl.where(threshold == threshold, loss, float("nan"))
     tl.store(losses + p, tl.where(valid, loss, -_INFINITY), mask=inside)
     hard = valid & ~(loss <= threshold)  # NaN is hard
     tl.store(counts + block, tl.sum(valid.to(tl.int32), axis=0))
@@ -357,7 +357,7 @@ def backward(
     live = valid & (selection != 0) & ((scale != 0) | is_nan)
     factor = selection * (tl.load(cotangent) / tl.load(divisor)) * scale
     # A loss is NaN for what made it NaN then: an option, perhaps, that has changed since.
-    factor = tl.where(is_nan, _NAN, factor)
+    factor = tl.where(is_nan, float("nan"), factor)
     out = gradient + _place(p, length, middle, g_outer, g_middle, g_inner)
     G: tl.constexpr = gradient.dtype.element_ty
     if tl.max(live.to(tl.int32), axis=0) == 0:
