@@ -11,10 +11,10 @@ from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._rule import mining_quota, out_of_range
 from ._selection import divide, reduce, select
+from ._shapes import check_broadcast
 from ._typing import Array
 from ._validation import (
     check_beside,
-    check_broadcast,
     check_dtype,
     check_mask,
     check_option_arrays,

@@ -7,6 +7,7 @@ from ._inputs import Inputs
 from ._mining import Cut, Quota, weigh
 from ._options import Options
 from ._pixels import logits_gradient, pixel_losses
+from ._resize import shrink
 from ._rule import mining_quota
 from ._selection import Selection, divide, pool_of, positives_of, reduce, select
 from ._softmax import Softmax
@@ -49,7 +50,7 @@ def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Ar
     cotangents = divide(engine, selection.weights, selection.divisor, options.rule, options.reduction)
     selected = selection.weights != 0
     gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
-    return steps.value, engine.xp.astype(gradient, inputs.logits.dtype)
+    return steps.value, _for_logits(engine, gradient, inputs, options)
 
 
 def gradient_of_kept(
@@ -72,7 +73,11 @@ def gradient_of_kept(
     cotangents = engine.where(selected, shares * cotangent, 0.0)
     softmax = Softmax.of(engine, inputs.logits, targets, options)
     gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
-    return engine.xp.astype(gradient, inputs.logits.dtype)
+    return _for_logits(engine, gradient, inputs, options)
+
+
+def _for_logits(engine: Engine, gradient: Array, inputs: Inputs, options: Options) -> Array:
+    return engine.xp.astype(shrink(engine, gradient, inputs.logits.shape, options), inputs.logits.dtype)
 
 
 def _steps(

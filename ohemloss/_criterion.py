@@ -9,7 +9,7 @@ from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
 from ._mining import MinKept
 from ._mining_rule import MiningRule
-from ._options import Options, Reduction, check_weight, differs
+from ._options import Options, Reduction, Resize, check_weight, differs
 from ._typing import Array
 
 
@@ -20,7 +20,7 @@ class OhemCELoss(ComparedWithTypes):
 
     Parameters
     ----------
-    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction : optional
+    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction, resize, align_corners : optional
         As for `ohem_cross_entropy`. With `weight` as a tuple of numbers one criterion serves every library.
 
     Raises
@@ -48,6 +48,8 @@ class OhemCELoss(ComparedWithTypes):
     label_smoothing: float = 0.0
     axis: int = 1
     reduction: Reduction = "mean"
+    resize: Resize | None = None
+    align_corners: bool = False
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning before the first batch comes, and keep plain numbers."""

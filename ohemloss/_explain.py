@@ -8,7 +8,7 @@ from . import _composite
 from ._arrays import is_array
 from ._mining import Cut, MinKept
 from ._mining_rule import MiningRule
-from ._options import Options, Reduction
+from ._options import Options, Reduction, Resize
 from ._typing import Array
 from ._validation import check_label_values, prepare
 
@@ -131,6 +131,8 @@ def explain(
     label_smoothing: float = 0.0,
     axis: int = 1,
     reduction: Reduction = "mean",
+    resize: Resize | None = None,
+    align_corners: bool = False,
 ) -> Trace:
     """
     Compute the loss and keep every step of it.
@@ -140,6 +142,8 @@ def explain(
     logits, labels : array
         As for `ohem_cross_entropy`.
     thresh, min_kept, rule, ignore_index, weight, pixel_weight, positives, label_smoothing, axis, reduction : optional
+        As for `ohem_cross_entropy`.
+    resize, align_corners : optional
         As for `ohem_cross_entropy`.
 
     Returns
@@ -171,6 +175,8 @@ def explain(
         label_smoothing=label_smoothing,
         axis=axis,
         reduction=reduction,
+        resize=resize,
+        align_corners=align_corners,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     check_label_values(call)

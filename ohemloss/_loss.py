@@ -7,7 +7,7 @@ from . import _composite
 from ._backend import LossFunction, ValueAndGradFunction
 from ._mining import MinKept
 from ._mining_rule import MiningRule
-from ._options import Options, Reduction
+from ._options import Options, Reduction, Resize
 from ._typing import Array
 from ._validation import Call, check_label_values, prepare
 
@@ -27,6 +27,8 @@ def ohem_cross_entropy(
     label_smoothing: float = 0.0,
     axis: int = 1,
     reduction: Reduction = "mean",
+    resize: Resize | None = None,
+    align_corners: bool = False,
 ) -> Array:
     r"""
     Compute the cross-entropy of the hard pixels (online hard example mining).
@@ -37,7 +39,8 @@ def ohem_cross_entropy(
         Shape ``(n, c, *spatial)``, also ``(n, c)`` and ``(c,)``, or with the `c` classes along `axis`. float16 or
         bfloat16 (computed in float32), float32, or float64.
     labels : array
-        The shape of `logits` without the class axis, any integer dtype, of the same library and on the same device.
+        The shape of `logits` without the class axis, but for what `resize` resizes; any integer dtype, of the same
+        library and on the same device.
     thresh : float, array or None, optional
         A pixel is hard if its loss is above ``-log(thresh)``: without weights, if the probability of its true class is
         below `thresh`. In [0, 1]. Default: 0.7. None: no pixel is hard by itself.
@@ -64,6 +67,13 @@ def ohem_cross_entropy(
     reduction : {"mean", "sum", "none"}, optional
         "mean" divides the sum over the selected pixels by their number. "none" returns the loss of each pixel, 0 where
         it is not selected. Default: "mean".
+    resize : {"linear", "bilinear", "trilinear"} or None, optional
+        How to interpolate logits of another resolution than the labels: along the last one, two or three axes of the
+        pixels, up or down. The loss is that of the interpolated logits, and the gradient that of the given ones.
+        Default: None, the resolutions are the same.
+    align_corners : bool, optional
+        Whether the first and the last places of logits and labels lie on each other, or the borders of both images.
+        Default: False, the borders.
 
     Returns
     -------
@@ -107,6 +117,12 @@ def ohem_cross_entropy(
     :math:`u_i \bigl((1 - s) w_{y_i} n_{i y_i} + \tfrac{s}{C} \sum_c w_c n_{ic}\bigr)`, where :math:`n_{ic}` is minus
     the logarithm of the softmax.
 
+    With `resize`, place :math:`j` of :math:`n'` lies at :math:`q = \max((j + \tfrac12) \tfrac{n}{n'} - \tfrac12, 0)` of
+    :math:`n` logits, or :math:`q = j \tfrac{n - 1}{n' - 1}` with aligned corners, and its logit is
+    :math:`(1 - q + a) x_a + (q - a) x_b`, of the places :math:`a = \lfloor q \rfloor` and
+    :math:`b = \min(a + 1, n - 1)`; so on each axis, the first one first. Nothing is smoothed before it is made smaller.
+    Logits of half precision are not rounded to it in between.
+
     References
     ----------
     .. [1] A. Shrivastava, A. Gupta, R. Girshick, "Training Region-based Object Detectors with Online Hard Example
@@ -134,6 +150,8 @@ def ohem_cross_entropy(
         label_smoothing=label_smoothing,
         axis=axis,
         reduction=reduction,
+        resize=resize,
+        align_corners=align_corners,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     value = _run(call, call.backend.loss, _composite.loss)
@@ -156,6 +174,8 @@ def value_and_grad(
     label_smoothing: float = 0.0,
     axis: int = 1,
     reduction: Reduction = "mean",
+    resize: Resize | None = None,
+    align_corners: bool = False,
 ) -> tuple[Array, Array]:
     r"""
     Compute the loss and its gradient with respect to the logits, in closed form.
@@ -170,6 +190,8 @@ def value_and_grad(
         As for `ohem_cross_entropy`.
     reduction : {"mean", "sum"}, optional
         As for `ohem_cross_entropy`; the value must be a number. Default: "mean".
+    resize, align_corners : optional
+        As for `ohem_cross_entropy`.
 
     Returns
     -------
@@ -194,7 +216,8 @@ def value_and_grad(
 
         \frac{\partial L}{\partial x_{ic}} = \bigl(s_{ic} - [c = y_i]\bigr) \frac{w_{y_i} u_i m_i}{|S|}.
 
-    It is exactly 0 where a pixel is not selected, and NaN where the loss of the pixel is.
+    It is exactly 0 where a pixel is not selected, and NaN where the loss of the pixel is. With `resize` it is the
+    transpose of the interpolation, applied to that.
 
     Examples
     --------
@@ -217,6 +240,8 @@ def value_and_grad(
         label_smoothing=label_smoothing,
         axis=axis,
         reduction=reduction,
+        resize=resize,
+        align_corners=align_corners,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     value, gradient = _run(call, call.backend.value_and_grad, _composite.value_and_grad)

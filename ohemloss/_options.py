@@ -13,6 +13,7 @@ from ._mining_rule import MiningRule
 from ._typing import Array
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
+Resize: TypeAlias = Literal["linear", "bilinear", "trilinear"]
 
 # The options that may change from step to step, and come as a 0-d array then.
 MAY_BE_ARRAYS = ("thresh", "min_kept")
@@ -29,6 +30,8 @@ class Options(ComparedWithTypes):
     label_smoothing: float = 0.0
     axis: int = 1
     reduction: Reduction = "mean"
+    resize: Resize | None = None
+    align_corners: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning, and keep plain Python numbers, whatever kind of number came."""
@@ -45,6 +48,7 @@ class Options(ComparedWithTypes):
             msg = f"`reduction` must be one of {', '.join(map(repr, get_args(Reduction)))}: got {self.reduction!r}."
             raise ValueError(msg)
         check_rule(self.rule, self.reduction)
+        _check_resize(self.resize, self.align_corners)
 
     def mines_as_usual(self) -> bool:
         """Tell whether the mining is that of the default rule, and the loss a number."""
@@ -59,6 +63,18 @@ class Options(ComparedWithTypes):
     def arrays(self) -> dict[str, Array]:
         """Give the options that came as arrays, which may be traced."""
         return {name: value for name in MAY_BE_ARRAYS if is_array(value := getattr(self, name))}
+
+
+def _check_resize(resize: str | None, align_corners: bool) -> None:
+    if resize is not None and resize not in get_args(Resize):
+        msg = f"`resize` must be None or one of {', '.join(map(repr, get_args(Resize)))}: got {resize!r}."
+        raise ValueError(msg)
+    if not isinstance(align_corners, bool):
+        msg = f"`align_corners` must be True or False: got {align_corners!r}."
+        raise TypeError(msg)
+    if align_corners and resize is None:
+        msg = "`align_corners` says how logits are resized, and `resize` is None: pass for instance 'bilinear'."
+        raise ValueError(msg)
 
 
 def check_weight(weight: Any) -> Any:

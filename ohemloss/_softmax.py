@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ._classes import along_axis, label_mask
 from ._dtypes import compute_dtype
+from ._resize import enlarge
 from ._typing import Array
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def cross_entropy(
     engine : Engine
         What the call runs on.
     logits : array
-        Of the call, with the classes along ``options.axis``.
+        Of the call, with the classes along ``options.axis``; of another resolution than the targets, if
+        ``options.resize`` says how they are resized.
     targets : Targets
         Of which the step reads `index`, where one may be out of range (its result is not looked at), and `counts`:
         the logits of a pixel that does not count may be anything, NaN too, and have a gradient of 0.
@@ -65,8 +67,9 @@ class Softmax:
 
     @staticmethod
     def of(engine: "Engine", logits: Array, targets: "Targets", options: "Options") -> "Softmax":
-        """Compute the parts in the dtype of the loss, of zeros where a pixel does not count."""
+        """Compute the parts at the resolution and in the dtype of the loss, of zeros where a pixel does not count."""
         xp, axis = engine.xp, options.axis
+        logits = enlarge(engine, logits, targets.counts.shape, options)
         # Replaced, not multiplied by 0: neither NaN nor its gradient passes.
         counts = xp.expand_dims(targets.counts, axis=axis)
         logits = engine.where(counts, xp.astype(logits, compute_dtype(xp, logits.dtype)), 0.0)

@@ -12,6 +12,8 @@ from ._labels import Classes, read_labels
 from ._mining_rule import MiningRule
 from ._options import Options, check_min_kept, check_real, check_weight
 from ._registry import Library, library_of
+from ._resize import resized
+from ._shapes import agree, check_broadcast, check_label_shape, class_axis, shape_of
 from ._typing import Array, Namespace
 
 # How many different labels an error lists.
@@ -43,11 +45,13 @@ def prepare(
     beside.check("labels", labels)
     check_dtype(library, "logits", logits, FLOATING, "a real floating")
     check_dtype(library, "labels", labels, INTEGER, "an integer")
-    axis = _class_axis(options.axis, logits)
+    axis = class_axis(options.axis, logits)
     # Not if it is the same, since replacing checks all options again; a symbol of the same value is not the same.
     if axis is not options.axis:
         options = replace(options, axis=axis)
-    _check_label_shape(logits, labels, options.axis)
+    check_label_shape(logits, labels, options)
+    if options.resize is not None and not resized(options, logits.shape, labels.shape):
+        options = replace(options, resize=None, align_corners=False)
     n_classes = logits.shape[options.axis]
     if weight is not None:
         weight = _class_weight(engine, beside, weight, n_classes, logits)
@@ -155,7 +159,7 @@ def check_option_arrays(
         else:
             check_dtype(library, name, value, FLOATING + INTEGER, "a real floating or an integer")
         if value.ndim != 0:
-            msg = f"`{name}` must be a number or a 0-d array: got {name}.shape={_shape(value)}."
+            msg = f"`{name}` must be a number or a 0-d array: got {name}.shape={shape_of(value)}."
             raise ValueError(msg)
         visible = library.backend.host_view(value)
         number = None if visible is None else look(visible, float)
@@ -195,10 +199,10 @@ def check_mask(library: Library, name: str, mask: Array, other_name: str, other:
 
 
 def _check_same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
-    if array.ndim != other.ndim or not all(map(_agree, array.shape, other.shape)):
+    if array.ndim != other.ndim or not all(map(agree, array.shape, other.shape)):
         msg = (
             f"`{name}` must have the shape of `{other_name}`: "
-            f"got {name}.shape={_shape(array)}, {other_name}.shape={_shape(other)}."
+            f"got {name}.shape={shape_of(array)}, {other_name}.shape={shape_of(other)}."
         )
         raise ValueError(msg)
 
@@ -211,42 +215,6 @@ def check_dtype(library: Library, name: str, array: Array, allowed: tuple[str, .
         raise TypeError(msg)
 
 
-def _class_axis(axis: int, logits: Array) -> int:
-    ndim: int = logits.ndim
-    if ndim == 0:
-        msg = "`logits` must have a class axis: got a 0-d array."
-        raise ValueError(msg)
-    if ndim == 1 and axis == 1:
-        return 0  # the default of a single element's logits, which have no other axis
-    if not -ndim <= axis < ndim:
-        msg = f"`axis` must be an axis of `logits`: got axis={axis}, logits.shape={_shape(logits)}."
-        raise ValueError(msg)
-    # A plain number, also where a tracing compiler has made a symbol of the option.
-    return next(i for i in range(ndim) if i == axis % ndim)
-
-
-def _check_label_shape(logits: Array, labels: Array, axis: int) -> None:
-    if logits.shape[axis] == 0:
-        msg = f"`logits` must have at least one class along axis {axis}: got logits.shape={_shape(logits)}."
-        raise ValueError(msg)
-    expected = tuple(n for i, n in enumerate(logits.shape) if i != axis)
-    if len(expected) != labels.ndim or not all(map(_agree, expected, labels.shape)):
-        msg = (
-            f"`labels` must have the shape of `logits` without the class axis {axis}: "
-            f"got logits.shape={_shape(logits)}, labels.shape={_shape(labels)}."
-        )
-        if labels.ndim == logits.ndim:
-            msg += " Remove the axis of length 1, or convert one-hot labels to class indices."
-        elif labels.ndim == logits.ndim - 1:
-            msg += " Pass `axis=` if the classes are along another axis, or resize one of the two."
-        raise ValueError(msg)
-
-
-def _agree(a: Any, b: Any) -> bool:
-    """Compare two lengths of which a lazy library may not know one."""
-    return a == b or not isinstance(a, int) or not isinstance(b, int)
-
-
 def _class_weight(
     engine: Engine, beside: _Beside, weight: Array | Sequence[float], n_classes: int, logits: Array
 ) -> Array:
@@ -256,22 +224,10 @@ def _class_weight(
         array = engine.asarray(list(array), dtype)
     beside.check("weight", array)
     check_dtype(beside.library, "weight", array, FLOATING, "a real floating")
-    if array.ndim != 1 or not _agree(array.shape[0], n_classes):
-        msg = f"`weight` must have one number per class: got weight.shape={_shape(array)} for {n_classes} classes."
+    if array.ndim != 1 or not agree(array.shape[0], n_classes):
+        msg = f"`weight` must have one number per class: got weight.shape={shape_of(array)} for {n_classes} classes."
         raise ValueError(msg)
     return engine.xp.astype(array, dtype)
-
-
-def check_broadcast(pixel_weight: Array, labels: Array) -> None:
-    """Refuse pixel weights that do not broadcast to the labels."""
-    got, wanted = _shape(pixel_weight), _shape(labels)
-    trailing = wanted[len(wanted) - len(got) :]
-    if len(got) > len(wanted) or not all(n == 1 or _agree(n, m) for n, m in zip(got, trailing, strict=True)):
-        msg = (
-            "`pixel_weight` must have the shape of `labels`, or one that broadcasts to it: "
-            f"got pixel_weight.shape={got}, labels.shape={wanted}."
-        )
-        raise ValueError(msg)
 
 
 def _check_label_values(engine: Engine, labels: Array, n_classes: int, ignore_index: int | None) -> None:
@@ -308,7 +264,3 @@ def _list_values(xp: Namespace, read: Classes, labels: Array) -> str:
         values.append(str(smallest if smallest >= limits.min else smallest + int(limits.max) + 1))
         remaining = remaining & (read.index != smallest)
     return ", ".join(values)
-
-
-def _shape(array: Array) -> tuple[Any, ...]:
-    return tuple(array.shape)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tests._reference import interpolate
+
 # The share of pixels whose loss is above -log(0.7). The last is below 1/16, so that min_kept decides.
 REGIMES = {"95% hard": 0.95, "40% hard": 0.40, "3% hard": 0.03}
 
@@ -63,3 +65,19 @@ def round_to(array, dtype):
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
         return rounded.astype(np.uint32).view(np.float32).astype(np.float64)
     return np.asarray(array).astype(dtype).astype(np.float64)
+
+
+def make_small(regime="40% hard", small=(2, 5, 3, 4), size=(12, 15), *, align_corners=False, ignored=0.1, seed=0):
+    """Make logits whose last axes are resized to a size, and labels of it: the share of hard pixels is that of then."""
+    rng = np.random.default_rng([seed, len(regime), *small, *size])
+    logits = round_to(4 * rng.normal(size=small), "bfloat16")  # what every dtype holds
+    enlarged = np.moveaxis(interpolate(logits, size, align_corners=align_corners), 1, -1)
+    exps = np.exp(enlarged)
+    p = exps / exps.sum(-1, keepdims=True)
+    # The most likely class, where it is likely enough for an easy pixel, and else the least likely one.
+    sure, hard = np.max(p, -1) > 0.72, np.zeros(p.shape[:-1], bool)
+    share = REGIMES[regime] * np.mean(sure) / (1 - REGIMES[regime] * np.mean(~sure))
+    hard.flat[rng.permutation(hard.size)[: int(share * hard.size)]] = True
+    labels = np.where(hard, np.argmin(p, -1), np.argmax(p, -1))
+    labels[(~sure & ~hard) | (rng.random(labels.shape) < ignored)] = 255
+    return logits, labels

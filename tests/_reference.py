@@ -257,3 +257,39 @@ def _sum(values):
     if any(math.isnan(v) for v in values):
         return math.nan
     return math.inf if math.inf in values else math.fsum(values)
+
+
+def interpolation(n_in, n_out, *, align_corners=False):
+    """Write linear interpolation along one axis as a matrix with a row for each new place, from exact positions."""
+    matrix = np.zeros((n_out, n_in))
+    for row in range(n_out):
+        if align_corners:
+            position = Fraction(row * (n_in - 1), n_out - 1) if n_out > 1 else Fraction(0)
+        else:
+            position = max(Fraction(2 * row + 1, 2) * Fraction(n_in, n_out) - Fraction(1, 2), Fraction(0))
+        below = math.floor(position)
+        matrix[row, below] += float(1 - (position - below))
+        matrix[row, min(below + 1, n_in - 1)] += float(position - below)
+    return matrix
+
+
+def interpolate(logits, size, *, align_corners=False):
+    """Resize the last axes of an array to a size."""
+    return _multiply(logits, [interpolation(n, m, align_corners=align_corners) for n, m in _lengths(logits, size)])
+
+
+def pull_back(gradient, size, *, align_corners=False):
+    """Bring a gradient at the resolution of the labels to logits whose last axes have a size: the transpose."""
+    lengths = _lengths(gradient, size)
+    return _multiply(gradient, [interpolation(n, m, align_corners=align_corners).T for m, n in lengths])
+
+
+def _lengths(array, size):
+    return list(zip(array.shape[array.ndim - len(size) :], size, strict=True))
+
+
+def _multiply(array, matrices):
+    array = np.asarray(array, np.float64)
+    for axis, matrix in enumerate(matrices, start=array.ndim - len(matrices)):
+        array = np.moveaxis(np.tensordot(array, matrix, axes=([axis], [1])), -1, axis)
+    return array

@@ -101,10 +101,38 @@ class TestShapes:
         x, _ = arrays
         message = (
             "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
-            "labels.shape=(2, 6, 8). Pass `axis=` if the classes are along another axis, or resize one of the two."
+            "labels.shape=(2, 6, 8). Pass `axis=` if the classes are along another axis, or `resize='bilinear'` if the "
+            "logits are of another resolution."
         )
         with refuses(ValueError, message):
             call(x, library.asarray(np.zeros((2, 6, 8), np.int64)))
+
+    @pytest.mark.parametrize(
+        ("resize", "shape"), [("bilinear", (3, 6, 8)), ("linear", (2, 6, 8)), ("linear", (6,)), ("bilinear", (2, 6))]
+    )
+    def test_shape_that_is_not_resized(self, library, arrays, call, resize, shape):
+        x, _ = arrays
+        n = {"linear": 1, "bilinear": 2}[resize]
+        message = (
+            f"`labels` must have the shape of `logits` without the class axis 1, but for the last {n} axes, for "
+            f"resize={resize!r}: got logits.shape=(2, 5, 3, 4), labels.shape={shape}."
+        )
+        with refuses(ValueError, message):
+            call(x, library.asarray(np.zeros(shape, np.int64)), resize=resize)
+
+    def test_more_axes_to_resize_than_pixels_have(self, library, call):
+        x = library.asarray(np.zeros((2, 5, 3)), "float32")
+        message = (
+            "... but for the last 3 axes, for resize='trilinear': got logits.shape=(2, 5, 3), labels.shape=(2, 3)."
+        )
+        with refuses(ValueError, message):
+            call(x, library.asarray(np.zeros((2, 3), np.int64)), resize="trilinear")
+
+    def test_no_pixels_to_resize(self, library, call):
+        x = library.asarray(np.zeros((2, 5, 0, 4)), "float32")
+        message = "`logits` must have pixels to be resized: got logits.shape=(2, 5, 0, 4), labels.shape=(2, 6, 8)."
+        with refuses(ValueError, message):
+            call(x, library.asarray(np.zeros((2, 6, 8), np.int64)), resize="bilinear")
 
     def test_too_few_axes(self, library, arrays, call):
         x, _ = arrays
@@ -258,6 +286,18 @@ class TestOptions:
             ({"axis": 1.0}, TypeError, "`axis` must be an int: got 1.0."),
             ({"reduction": "avg"}, ValueError, "`reduction` must be one of 'mean', 'sum', 'none': got 'avg'."),
             ({"reduction": None}, ValueError, "`reduction` must be one of 'mean', 'sum', 'none': got None."),
+            (
+                {"resize": "nearest"},
+                ValueError,
+                "`resize` must be None or one of 'linear', 'bilinear', 'trilinear': got 'nearest'.",
+            ),
+            ({"resize": True}, ValueError, "`resize` must be None or one of ...: got True."),
+            ({"align_corners": 1}, TypeError, "`align_corners` must be True or False: got 1."),
+            (
+                {"align_corners": True},
+                ValueError,
+                "`align_corners` says how logits are resized, and `resize` is None: pass for instance 'bilinear'.",
+            ),
             ({"weight": (1, "2")}, TypeError, "`weight` must be an array, or a sequence of numbers: got (1, '2')."),
         ],
         ids=str,

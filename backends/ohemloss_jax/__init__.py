@@ -4,7 +4,7 @@ import jax
 
 from ohemloss import Backend
 
-from ._classes import cross_entropy
+from ._cross_entropy import cross_entropy
 from ._library import device, host_view, register_pytrees
 from ._op import SUPPORTS, loss, value_and_grad
 from ._steps import kth_largest

@@ -17,31 +17,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ohemloss import _softmax
-from ohemloss._targets import Targets
-
 from ._library import per_platform
 
 # Slices written out at a time; more classes than that are walked through in a loop, or compiling would take long.
 _SLICES = 32
 
 
-def cross_entropy(
-    engine: Any, logits: jax.Array, targets: Targets, weight: jax.Array | None, options: Any
-) -> tuple[jax.Array, jax.Array | None]:
-    """See `ohemloss._softmax.cross_entropy`."""
-    if options.label_smoothing or not isinstance(logits.shape[options.axis], int):
-        return _softmax.cross_entropy(engine, logits, targets, weight, options)
-    return _nll(options.axis, logits, targets.counts, targets.index), None
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _nll(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:
     """Compute minus the logarithm of the softmax of the label."""
-    on_cpu = partial(_where_any_counts, partial(_in_one_loop, axis), axis)
     nll: jax.Array = per_platform(
         *(x, counts, index),
-        cpu=on_cpu,
+        cpu=partial(_nll_on_cpu, axis),
         gpu=lambda *x: _nll_of(*_on_gpu(axis, *x)[1:]),
         default=lambda *x: _nll_of(*_whole(axis, *x)[1:]),
     )
@@ -50,30 +37,40 @@ def _nll(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Ar
 
 @_nll.defjvp  # type: ignore[untyped-decorator,unused-ignore]
 def _nll_jvp(axis: int, primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-    largest, sums, own = _parts(axis, *primals)
-    exps, tangent, at_label = _derivatives(axis, primals, tangents[0], largest)
+    largest, sums, own = _parts(axis, None, *primals)
+    return _nll_of(sums, own), _nll_tangent(axis, primals, tangents[0], largest, sums)
+
+
+def _nll_tangent(
+    axis: int, primals: tuple[jax.Array, ...], tangent: jax.Array, largest: jax.Array, sums: jax.Array
+) -> jax.Array:
+    exps, tangent, at_label = _derivatives(axis, primals, tangent, largest)
     softmax = exps / jnp.expand_dims(sums, axis)
-    return _nll_of(sums, own), jnp.sum(softmax * tangent, axis) - jnp.sum(at_label, axis)
+    return jnp.sum(softmax * tangent, axis) - jnp.sum(at_label, axis)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _parts(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Give the largest logit, the sum of the exponentials less it, and the logit of the label less it."""
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _parts(
+    axis: int, platform: str | None, x: jax.Array, counts: jax.Array, index: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Give the largest logit, and less it the sum of the exponentials and the logit of the label, on a platform."""
 
     def on_cpu(*operands: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         largest = _where_any_counts(partial(_largest, axis), axis, *operands)
         return largest, *_where_any_counts(partial(_sums, axis), axis, *operands, largest)
 
     parts: tuple[jax.Array, jax.Array, jax.Array] = per_platform(
-        x, counts, index, cpu=on_cpu, gpu=partial(_on_gpu, axis), default=partial(_whole, axis)
+        x, counts, index, cpu=on_cpu, gpu=partial(_on_gpu, axis), default=partial(_whole, axis), known=platform
     )
     return parts
 
 
 @_parts.defjvp  # type: ignore[untyped-decorator,unused-ignore]
-def _parts_jvp(axis: int, primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+def _parts_jvp(
+    axis: int, platform: str | None, primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, Any]:
     # The largest logit is a constant: what is made of the three does not depend on it.
-    parts = _parts(axis, *primals)
+    parts = _parts(axis, platform, *primals)
     exps, tangent, at_label = _derivatives(axis, primals, tangents[0], parts[0])
     return parts, (jnp.zeros_like(parts[0]), jnp.sum(exps * tangent, axis), jnp.sum(at_label, axis))
 
@@ -103,6 +100,11 @@ def _on_gpu(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> tup
         return _whole(axis, x, counts, index)
     largest = _largest(axis, x, counts, index)
     return largest, *_sums(axis, x, counts, index, largest)
+
+
+def _nll_on_cpu(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:
+    nll: jax.Array = _where_any_counts(partial(_in_one_loop, axis), axis, x, counts, index)
+    return nll
 
 
 def _in_one_loop(axis: int, x: jax.Array, counts: jax.Array, index: jax.Array) -> jax.Array:

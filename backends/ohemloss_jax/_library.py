@@ -29,9 +29,15 @@ def host_view(array: jax.Array) -> np.ndarray | None:
 
 
 def per_platform(
-    *operands: Any, gpu: Callable[..., Any], default: Callable[..., Any], **others: Callable[..., Any]
+    *operands: Any,
+    gpu: Callable[..., Any],
+    default: Callable[..., Any],
+    known: str | None = None,
+    **others: Callable[..., Any],
 ) -> Any:
-    """Compute in the way of the platform that a program is compiled for."""
+    """Compute in the way of the platform that a program is compiled for; in that of `known`, one of `others`."""
+    if known is not None:
+        return others[known](*operands)
     return jax.lax.platform_dependent(*operands, cuda=gpu, rocm=gpu, default=default, **others)
 
 

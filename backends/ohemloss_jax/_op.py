@@ -10,8 +10,11 @@ from ohemloss import _composite
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
+from ._cross_entropy import in_blocks
+
 SUPPORTS = frozenset(
     {
+        "align_corners",
         "axis",
         "ignore_index",
         "label_smoothing",
@@ -20,6 +23,7 @@ SUPPORTS = frozenset(
         "pixel_weight",
         "positives",
         "reduction",
+        "resize",
         "rule",
         "thresh",
         "thresh as an array",
@@ -47,8 +51,9 @@ def _value_and_grad(engine: Engine, inputs: Inputs, options: Any) -> tuple[jax.A
         value: jax.Array = _composite.loss(engine, replace(inputs, logits=logits), options)
         return value
 
-    # Ranked by probability a pixel of weight 0 keeps its logits, and 0 times their derivative need not be 0.
-    if options.rule.rank_by == "prob":
+    # Ranked by probability a pixel of weight 0 keeps its logits, and 0 times their derivative need not be 0. In blocks
+    # the step takes care of that; the closed form would need all the resized logits.
+    if options.rule.rank_by == "prob" and not in_blocks(options, inputs.logits.shape, inputs.labels.shape):
         return _composite.value_and_grad(engine, inputs, options)
     # The derivative of the step over the classes is the closed form, and keeps nothing of the size of the logits.
     both: tuple[jax.Array, jax.Array] = jax.value_and_grad(of_logits)(inputs.logits)

@@ -8,7 +8,7 @@ import torch
 
 import ohemloss
 from ohemloss._mining import MinKept
-from ohemloss._options import Reduction, differs
+from ohemloss._options import Reduction, Resize, differs
 
 
 class OhemCELoss(torch.nn.Module):
@@ -17,7 +17,7 @@ class OhemCELoss(torch.nn.Module):
 
     Parameters
     ----------
-    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction : optional
+    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction, resize, align_corners : optional
         As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved; a sequence
         of numbers becomes a tensor of the default dtype. Numbers become attributes, and another number may be assigned.
         `thresh` and `min_kept` as tensors become buffers: filled in place from step to step, they change without a new
@@ -46,6 +46,8 @@ class OhemCELoss(torch.nn.Module):
         label_smoothing: float = 0.0,
         axis: int = 1,
         reduction: Reduction = "mean",
+        resize: Resize | None = None,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         criterion = ohemloss.OhemCELoss(
@@ -57,6 +59,8 @@ class OhemCELoss(torch.nn.Module):
             label_smoothing=label_smoothing,
             axis=axis,
             reduction=reduction,
+            resize=resize,
+            align_corners=align_corners,
         )
         options = criterion._options()
         self._names = tuple(options)

@@ -12,6 +12,7 @@ from . import _autograd, _served
 # Every option: what is kept for the backward is the same.
 SUPPORTS = frozenset(
     {
+        "align_corners",
         "axis",
         "ignore_index",
         "label_smoothing",
@@ -20,6 +21,7 @@ SUPPORTS = frozenset(
         "pixel_weight",
         "positives",
         "reduction",
+        "resize",
         "rule",
         "thresh",
         "thresh as an array",
