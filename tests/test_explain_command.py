@@ -27,6 +27,7 @@ from ohemloss._cli import _explain, _photograph, _read
 from ohemloss._cli._app import app
 from ohemloss._cli._shares import shares_of
 from ohemloss._drawing._page import Page
+from tests._reference import interpolate, reference
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
@@ -131,6 +132,34 @@ def test_options(explain):
     found = stages(explain("x.npy", "y.npy", "--thresh", "0.05", "--min-kept", "0.5", "--ignore-index", "0").stdout)
     n_valid = int(np.count_nonzero(LABELS))
     assert (found["thresh"], found["n_valid"], found["n_min"]) == ("2.996", str(n_valid), str(n_valid // 2))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_resized(explain, align_corners):
+    """Of logits at half the resolution of the labels, of a batch, and of one image alone."""
+    labels = RNG.integers(0, 3, (2, 8, 10))
+    enlarged = interpolate(LOGITS, (8, 10), align_corners=align_corners)
+    options = ["--resize", "bilinear", *["--align-corners"] * align_corners]
+    np.save("y.npy", labels)
+    found = stages(explain("x.npy", "y.npy", *options).stdout)
+    assert float(found["value"]) == pytest.approx(reference(enlarged, labels).value, abs=1e-6)
+    np.save("x.npy", LOGITS[1])
+    np.save("y.npy", labels[1])
+    result = explain("x.npy", "y.npy", *options, "--plot", "p.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "3 classes along axis 0" in result.stdout
+    expected = reference(enlarged[1:], labels[1:]).value
+    assert float(stages(result.stdout)["value"]) == pytest.approx(expected, abs=1e-6)
+    assert imread("p.png").shape[0] > 100
+
+
+def test_resize_refused(refused):
+    assert refused("x.npy", "y.npy", "--resize", "cubic") == (
+        "`--resize` must be one of linear, bilinear, trilinear: got 'cubic'."
+    )
+    assert refused("x.npy", "y.npy", "--align-corners").startswith("`align_corners` says how logits are resized")
+    np.save("y.npy", np.zeros((2, 8, 10), np.int64))
+    assert "`resize='bilinear'` if the logits are of another resolution" in refused("x.npy", "y.npy")
 
 
 def test_a_count_is_not_a_fraction(explain):
@@ -415,7 +444,8 @@ def test_shapes(refused):
     np.save("y.npy", LABELS[:, :3])
     assert refused("x.npy", "y.npy") == (
         "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 3, 4, 5), "
-        "labels.shape=(2, 3, 5). Pass `axis=` if the classes are along another axis, or resize one of the two."
+        "labels.shape=(2, 3, 5). Pass `axis=` if the classes are along another axis, or "
+        "`resize='bilinear'` if the logits are of another resolution."
     )
     Image.new("L", (5, 4)).save("y.png")
     assert "got logits.shape=(2, 3, 4, 5), labels.shape=(4, 5)." in refused("x.npy", "y.png")

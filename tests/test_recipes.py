@@ -15,6 +15,8 @@ import pytest
 
 import ohemloss
 from ohemloss import recipes
+from tests._cases import make_small, tolerance
+from tests._reference import interpolate
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = json.loads((DATA / "golden.json").read_text(encoding="utf-8"))
@@ -224,3 +226,17 @@ def table():
 
 def test_page_says_what_the_docstrings_say(project):
     assert table() in (project / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.only_library(*LIBRARIES)
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_recipes_that_resize(library, align_corners):
+    """HRNet and OCNet interpolate logits of another resolution within the loss."""
+    logits, labels = make_small("40% hard", (2, 5, 3, 4), (12, 15), align_corners=align_corners)
+    enlarged = library.asarray(interpolate(logits, (12, 15), align_corners=align_corners), "float32")
+    x, y = library.asarray(logits, "float32"), library.asarray(labels)
+    criterion = recipes.hrnet(255, 0.6, 50, align_corners=align_corners)
+    library.assert_close(criterion(x, y), library.numpy(criterion(enlarged, y)), **tolerance("float32", "value"))
+    if align_corners:
+        criterion = recipes.ocnet(255, 0.6, 50)
+        library.assert_close(criterion(x, y), library.numpy(criterion(enlarged, y)), **tolerance("float32", "value"))

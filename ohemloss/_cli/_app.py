@@ -138,6 +138,13 @@ def explain(
     axis: Annotated[
         int | None, typer.Option(metavar="A", help="The axis of the classes. Default: 1, or 0 for one image (c, h, w).")
     ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(metavar="R", help="Interpolate logits to the size of the labels: linear, bilinear, trilinear."),
+    ] = None,
+    align_corners: Annotated[
+        bool, typer.Option("--align-corners", help="Lay the first and last places on each other for that.")
+    ] = False,
     backend: Annotated[
         str,
         typer.Option(
@@ -157,6 +164,8 @@ def explain(
         min_kept=min_kept,
         ignore_index=ignore_index,
         axis=axis,
+        resize=resize,
+        align_corners=align_corners,
         names=names,
         plot=plot,
         image=image,

@@ -30,7 +30,7 @@ def run(request: Request) -> None:
     logits, labels = _explain_files.read_logits(request.logits), _explain_files.read_labels(request.labels)
     names = None if request.names is None else _explain_files.read_names(request.names)
     image = None if request.image is None else _explain_files.read_image(request.image)
-    labels, axis = _explain_files.arrange(logits, labels, request.axis)
+    labels, axis = _explain_files.arrange(logits, labels, request.axis, request.resize)
     options = _checked_options(request, logits, labels, axis)
     trace = _explain(xp, request.backend, logits, labels, options)
     if request.plot is not None:
@@ -73,6 +73,8 @@ def _explain(
             min_kept=options.min_kept,
             ignore_index=options.ignore_index,
             axis=options.axis,
+            resize=options.resize,
+            align_corners=options.align_corners,
         )
     except Exception as error:  # a device may be too small, and says so in a way of its own
         msg = f"`{backend}` cannot compute this: {cause(error)}"

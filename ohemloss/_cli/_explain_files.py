@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._resize import AXES
 from . import _read
 from ._errors import CannotRunError
 
@@ -57,15 +58,20 @@ def read_names(path: Path) -> list[str]:
         raise _read.unreadable(path, _NAMES, error) from error
 
 
-def arrange(logits: npt.NDArray[Any], labels: npt.NDArray[Any], axis: int | None) -> tuple[npt.NDArray[Any], int]:
+def arrange(
+    logits: npt.NDArray[Any], labels: npt.NDArray[Any], axis: int | None, resize: str | None
+) -> tuple[npt.NDArray[Any], int]:
     """
     Give labels of one image the axis of the batch that the logits have, and find the class axis if it is not given.
 
-    It is 1. Logits of one image, ``(c, h, w)`` with labels ``(h, w)``, have it first; where both fit it is 1.
+    It is 1. Logits of one image, ``(c, h, w)`` with labels ``(h, w)``, have it first; where both fit it is 1. Of logits
+    that are resized the sizes say nothing, and one image is what has no axis but those and the classes.
     """
     if labels.ndim == logits.ndim - 2 and logits.shape[0] == 1:
         labels = labels[None]
-    if axis is None:
+    if axis is None and resize in AXES:
+        axis = 0 if logits.ndim == AXES[resize] + 1 else 1
+    elif axis is None:
         axis = 0 if _without(logits.shape, 0) == labels.shape != _without(logits.shape, 1) else 1
     return labels, axis
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
-from .._options import Options
+from .._options import Options, Resize
 from ._errors import CannotRunError
 
 _NONE = "none"
@@ -20,6 +21,8 @@ class Request:
     min_kept: str
     ignore_index: str
     axis: int | None
+    resize: str | None
+    align_corners: bool
     names: Path | None
     plot: Path | None
     image: Path | None
@@ -33,6 +36,8 @@ def options_of(request: Request, axis: int) -> Options:
         min_kept=_count_or_fraction("--min-kept", request.min_kept),
         ignore_index=_label("--ignore-index", request.ignore_index),
         axis=axis,
+        resize=_resize(request.resize),
+        align_corners=request.align_corners,
     )
 
 
@@ -69,6 +74,13 @@ def _label(option: str, text: str) -> int | None:
         return None if text == _NONE else int(text)
     except ValueError:
         raise _wrong(option, f"an integer, or {_NONE}", text) from None
+
+
+def _resize(text: str | None) -> Resize | None:
+    option = "--resize"
+    if text is None or text in get_args(Resize):
+        return cast("Resize | None", text)
+    raise _wrong(option, f"one of {', '.join(get_args(Resize))}", text)
 
 
 def _wrong(option: str, kind: str, text: str) -> CannotRunError:

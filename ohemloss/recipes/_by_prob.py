@@ -1,6 +1,7 @@
 """Recipes of code bases that rank pixels by the probability of their class, and cut by its value."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .._criterion import OhemCELoss
@@ -11,12 +12,19 @@ from ._quotas import AllButOne, OfEachImage, OneLess, Share, WithEpsilon
 Weight = Array | Sequence[float] | None
 
 
-def hrnet(ignore_label: int = -1, thres: float = 0.7, min_kept: int = 100000, weight: Weight = None) -> OhemCELoss:
+def hrnet(
+    ignore_label: int = -1,
+    thres: float = 0.7,
+    min_kept: int = 100000,
+    weight: Weight = None,
+    align_corners: bool = True,
+) -> OhemCELoss:
     """
     Mine like HRNet, OCR, DDRNet, and all that copied them: below the threshold or the next probability.
 
     Formula: sum of the weighted losses of the valid pixels with a probability below ``max(thres, p)``, over their
-    number; p is the (k + 1)-th smallest probability, with ``k = min(min_kept, n_valid - 1)``.
+    number; p is the (k + 1)-th smallest probability, with ``k = min(min_kept, n_valid - 1)``. Logits of another
+    resolution than the labels are interpolated.
 
     Source: HRNet/HRNet-Semantic-Segmentation, ``lib/core/criterion.py``.
 
@@ -27,13 +35,16 @@ def hrnet(ignore_label: int = -1, thres: float = 0.7, min_kept: int = 100000, we
     ----------
     ignore_label, thres, min_kept, weight : optional
         As there. The configurations in use have ``thres=0.9, min_kept=131072``.
+    align_corners : bool, optional
+        ``MODEL.ALIGN_CORNERS`` of the configuration there. Default: True.
 
     Returns
     -------
     OhemCELoss
         The criterion.
     """
-    return _drop(thres, AllButOne(max(1, min_kept)), "selected", ignore_label, weight)
+    criterion = _drop(thres, AllButOne(max(1, min_kept)), "selected", ignore_label, weight)
+    return replace(criterion, resize="bilinear", align_corners=align_corners)
 
 
 def pidnet(ignore_label: int = 255, thres: float = 0.9, min_kept: int = 131072, weight: Weight = None) -> OhemCELoss:
@@ -209,7 +220,8 @@ def ocnet(ignore_label: int = 255, thresh: float = 0.6, min_kept: int = 0, weigh
     """
     Mine like OCNet, which sorts on the CPU: as `tramac`.
 
-    Formula: as `tramac`.
+    Formula: as `tramac`. Logits of another resolution than the labels are interpolated, with aligned corners, as the
+    criteria around it do there.
 
     Source: openseg-group/OCNet.pytorch, ``utils/criterion.py``.
 
@@ -227,7 +239,7 @@ def ocnet(ignore_label: int = 255, thresh: float = 0.6, min_kept: int = 0, weigh
     OhemCELoss
         The criterion.
     """
-    return _keep(thresh, min_kept, ignore_label, weight)
+    return replace(_keep(thresh, min_kept, ignore_label, weight), resize="bilinear", align_corners=True)
 
 
 def paddleseg(thresh: float = 0.7, min_kept: int = 10000, ignore_index: int = 255, eps: float = 1e-5) -> OhemCELoss:
