@@ -1,7 +1,8 @@
 """The worker that knows every option: NumPy on blocks for what is done once a class, the core's steps for the rest."""
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from . import _kernels, _quick
 from ._grid import Block, Chunk, chunks
 from ._kernels import Factors, Scratch, Smoothing
 from ._task import ENGINE, Kept, Task
+
+# Minus the logarithm of the softmax: of each label and, with label smoothing, summed over weighted classes.
+Nlls: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 
 
 class Blocks:
@@ -39,11 +43,9 @@ class Blocks:
         targets = read_targets(task, part)
         nll = np.empty(targets.index.size, task.dtype)
         class_nll = None if self._smoothing is None else np.empty_like(nll)
-        for block in chunk.blocks:
+        for block in self._blocks(logits, chunk):
             pixels = _within(block, chunk)
-            nll[pixels], of_classes = _kernels.losses(
-                logits[block.place], targets.index[pixels], scratch, self._smoothing
-            )
+            nll[pixels], of_classes = self._losses(logits, block, targets.index[pixels], scratch)
             if class_nll is not None:
                 class_nll[pixels] = np.where(targets.counts[pixels], of_classes, 0)
         losses[part] = pixel_losses(ENGINE, nll, class_nll, targets, task.n_classes, task.options)
@@ -65,10 +67,29 @@ class Blocks:
         """Write the gradient of a chunk to `out`, which may be known to hold zeros."""
         targets = read_targets(self._task, chunk.part)
         factors = self._factors(chunk.part, targets, kept, cotangent)
-        for block in chunk.blocks:
-            pixels, place = _within(block, chunk), block.place
-            about = targets.index[pixels], factors.at(pixels)
-            _kernels.write_gradient(logits[place], *about, scratch, self._smoothing, out[place], is_zero=is_zero)
+        for block in self._blocks(logits, chunk):
+            pixels = _within(block, chunk)
+            self._write(logits, block, targets.index[pixels], factors.at(pixels), scratch, out, is_zero=is_zero)
+
+    def _blocks(self, logits: Any, chunk: Chunk) -> Iterable[Block]:
+        return chunk.blocks
+
+    def _losses(self, logits: Any, block: Block, index: np.ndarray, scratch: Scratch) -> Nlls:
+        return _kernels.losses(logits[block.place], index, scratch, self._smoothing)
+
+    def _write(
+        self,
+        logits: Any,
+        block: Block,
+        index: np.ndarray,
+        factors: Factors,
+        scratch: Scratch,
+        out: np.ndarray,
+        *,
+        is_zero: bool,
+    ) -> None:
+        here = logits[block.place], index, factors, scratch, self._smoothing, out[block.place]
+        _kernels.write_gradient(*here, is_zero=is_zero)
 
     def _factors(self, part: slice, targets: Targets, kept: Kept, cotangent: np.ndarray) -> Factors:
         task, options, smoothing = self._task, self._task.options, self._task.options.label_smoothing

@@ -132,6 +132,25 @@ def _log(x):
     return (m - _float(0.5) * square + p) + n * _LOG_2_HIGH
 
 
+# No array goes into an inlined function: it would be counted, by an atomic operation, at each call.
+@_inline
+def _loss_of(nll, label, y, scale, valid):
+    """Weigh minus the logarithm of the probability of a label; `y` is another number if it is no class."""
+    loss = scale * nll if scale != _float(0.0) else _float(0.0)
+    loss = loss if label == y else _NAN
+    return loss if valid else _float(0.0)
+
+
+@_inline
+def _share_of(loss, scale, cut, tie_weight, factor, valid):
+    """Give what a pixel has of the gradient: `factor`, its weight in the selection, and its scale."""
+    scale = scale * tie_weight if loss == cut else scale
+    share = factor * scale if scale != _float(0.0) else _float(0.0)  # and not inf * 0
+    share = share if loss == loss else _NAN
+    share = share if not loss < cut else _float(0.0)
+    return share if valid else _float(0.0)
+
+
 @_jit
 def _careful(x, start, row, n_classes):
     """Give the largest logit of a pixel, and the sum of the exponentials of the others less it."""
@@ -178,16 +197,14 @@ def forward(x, image, row, length, start, n_classes, labels, ignored, ignores, w
         for i in range(n):
             label = labels[at + i]
             valid = not (ignores and label == ignored)
-            scale = weight[index[i]]
-            if pixel_weight.size:
-                scale = scale * pixel_weight[at + i]
             loss = own[i]
             if valid and not sums[i] < _INFINITY:
                 largest, total = _careful(x, first + i, row, n_classes)
                 loss = np.log(total) - (x[first + index[i] * row + i] - largest)
-            loss = scale * loss if scale != _float(0.0) else _float(0.0)
-            loss = loss if label == index[i] else _NAN
-            loss = loss if valid else _float(0.0)
+            scale = weight[index[i]]
+            if pixel_weight.size:
+                scale = scale * pixel_weight[at + i]
+            loss = _loss_of(loss, label, index[i], scale, valid)
             losses[at + i] = loss
             hard = not loss <= cut  # NaN is hard
             n_valid += valid
@@ -241,11 +258,7 @@ def backward(
             scale = weight[index[i]]
             if pixel_weight.size:
                 scale = scale * pixel_weight[at + i]
-            scale = scale * tie_weight if loss == cut else scale
-            share = factor * scale if scale != _float(0.0) else _float(0.0)  # and not inf * 0
-            share = share if loss == loss else _NAN
-            share = share if not loss < cut else _float(0.0)
-            share = _float(0.0) if ignores and label == ignored else share
+            share = _share_of(loss, scale, cut, tie_weight, factor, not (ignores and label == ignored))
             factors[i] = share
             pixels[n_selected] = i
             n_selected += share != _float(0.0)

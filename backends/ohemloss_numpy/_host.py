@@ -1,22 +1,25 @@
 """The loss and its gradient in host memory: in blocks, on threads, with nothing as large as the logits between."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ohemloss._inputs import Inputs
 from ohemloss._options import Options
+from ohemloss._resize import resized
 from ohemloss._rule import mining_quota
 from ohemloss._selection import reduce, select
 
 from . import _quick, _threads
 from ._blocks import Blocks, read_targets
-from ._grid import Chunk, classes_first, pixel_shape
+from ._grid import Chunk
 from ._kernels import Scratch
 from ._machine import Machine
+from ._resized import ResizedBlocks, ResizedMachine
 from ._task import ENGINE, Kept, Task, flat
+from ._walks import Resized, Walk, Whole
 
 # Fewer logits are not worth another thread.
 _PER_THREAD = 2**17
@@ -43,24 +46,26 @@ class Host:
     def __init__(self, inputs: Inputs, options: Options, n_threads: int | None = None) -> None:
         self._inputs, self._options, self._n_threads = inputs, options, n_threads
         self._task = Task.of(inputs, options)
-        self._logits = classes_first(inputs.logits, options.axis)
-        self._worker = Machine.of(self._task, inputs.logits) or Blocks(self._task)
+        self._resizes = bool(resized(options, inputs.logits.shape, inputs.labels.shape))
+        self._worker: Any
+        if self._resizes:
+            self._worker = ResizedMachine.of(self._task) or ResizedBlocks(self._task)
+        else:
+            self._worker = Machine.of(self._task) or Blocks(self._task)
 
     def forward(self) -> tuple[np.ndarray, Kept]:
         """Compute the loss, and what the backward pass needs."""
-        shape = pixel_shape(self._logits)
-        logits = self._logits.reshape(self._task.n_classes, *shape)
-        pieces = self._worker.pieces(logits)
+        walk = self._walk()
         losses = np.empty(self._task.labels.size, self._task.dtype)
         scores = np.empty_like(losses) if self._options.rule.rank_by == "prob" else losses
         quick = _quick.serves(self._task)
         cut = mining_quota(ENGINE, self._options, losses).cut if quick else math.inf
-        tallies = [_quick.NOTHING] * len(pieces)
+        tallies = [_quick.NOTHING] * len(walk.pieces)
 
         def look(number: int, chunk: Chunk, scratch: Scratch) -> None:
-            tallies[number] = self._worker.look(logits, chunk, scratch, losses, scores, cut)
+            tallies[number] = self._worker.look(walk.read(chunk), chunk, scratch, losses, scores, cut)
 
-        self._run(look, pieces)
+        self._run(look, walk.pieces)
         if not quick:
             return self._select(losses, scores)
         value, found, divisor = _quick.mine(losses, sum(tallies, _quick.NOTHING), cut, self._task)
@@ -69,32 +74,34 @@ class Host:
     def backward(self, kept: Kept, cotangent: Any = 1.0) -> np.ndarray:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
         labels = self._inputs.labels
-        few = int(kept.cut.count) < _FEW * labels.size
+        few = self._resizes or int(kept.cut.count) < _FEW * labels.size
         gradient = _like(self._inputs.logits, zeros=few)
-        out = classes_first(gradient, self._options.axis)
-        shape = pixel_shape(self._logits, out)
-        logits, out = (array.reshape(self._task.n_classes, *shape) for array in (self._logits, out))
+        walk = self._walk(gradient)
         cotangent = np.asarray(cotangent, self._task.dtype)
         if cotangent.ndim:
             cotangent = flat(cotangent, labels.shape)
 
-        def write(_: int, chunk: Chunk, scratch: Scratch) -> None:
+        def write(number: int, chunk: Chunk, scratch: Scratch) -> None:
+            logits = walk.read(chunk)
+            out = walk.room(logits)
             self._worker.write_gradient(logits, chunk, scratch, kept, cotangent, out, is_zero=few)
+            walk.put(number, out)
 
-        self._run(write, self._worker.pieces(logits, out))
+        self._run(write, walk.pieces)
         return gradient
 
-    def _run(self, work: Work, pieces: list[Chunk]) -> None:
-        largest = max((block.stop - block.start for chunk in pieces for block in chunk.blocks), default=0)
+    def _walk(self, gradient: np.ndarray | None = None) -> Walk:
+        return (Resized if self._resizes else Whole)(self._worker, self._inputs, self._options, gradient)
 
+    def _run(self, work: Work, pieces: Sequence[Chunk]) -> None:
         def take(jobs: Iterator[tuple[int, Chunk]]) -> None:
             # Logits that are not finite are provided for, and those of ignored pixels may be anything.
             with np.errstate(all="ignore"):
-                scratch = Scratch(self._task.dtype, largest * self._task.n_classes)
+                scratch = Scratch(self._task.dtype)
                 for number, chunk in jobs:
                     work(number, chunk, scratch)
 
-        worth = 1 + self._logits.size // _PER_THREAD
+        worth = 1 + self._task.n_logits // _PER_THREAD
         _threads.run(take, list(enumerate(pieces)), min(worth, _threads.thread_count(self._n_threads)))
 
     def _select(self, losses: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, Kept]:

@@ -51,13 +51,21 @@ class Factors:
 class Scratch:
     """The memory of one thread, used again for each block."""
 
-    def __init__(self, dtype: Any, size: int) -> None:
-        self._memory = np.empty(size, dtype)
+    def __init__(self, dtype: Any) -> None:
+        self._dtype = dtype
+        self._memory: dict[str, np.ndarray] = {}
         self._numbers = np.arange(0)
 
     def like(self, block: np.ndarray) -> np.ndarray:
         """Give flat memory for a block."""
-        return self._memory[: block.size]
+        return self.named("block", block.size)
+
+    def named(self, name: str, size: int) -> np.ndarray:
+        """Give flat memory of a name, with anything in it."""
+        memory = self._memory.get(name)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, self._dtype)
+        return memory[:size]
 
     def numbers(self, n: int) -> np.ndarray:
         """Count from 0 to n - 1."""

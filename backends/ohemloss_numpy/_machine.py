@@ -3,7 +3,7 @@
 import functools
 import math
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -40,20 +40,20 @@ class Machine:
         ignored = ignored_label(task.options.ignore_index, np.iinfo(task.labels.dtype))
         self._about_labels = (ignored or 0, ignored is not None, _readonly(weight))
 
-    @staticmethod
-    def of(task: Task, logits: np.ndarray) -> "Machine | None":
+    @classmethod
+    def of(cls, task: Task) -> Self | None:
         """Give the worker if it knows the options, and the call is large enough to wait for the code once."""
-        if logits.size < FROM or task.dtype != np.float32 or task.options.label_smoothing:
+        if task.n_logits < FROM or task.dtype != np.float32 or task.options.label_smoothing:
             return None
         fused = _fused() if _quick.serves(task) else None
-        return None if fused is None else Machine(task, fused)
+        return None if fused is None else cls(task, fused)
 
     def pieces(self, *arrays: np.ndarray) -> list[Chunk]:
         """Cut arrays, classes first, into what a thread does at a time."""
         shape, n_classes = arrays[0].shape[1:], self._task.n_classes
         if not all(map(_lies_in_rows, arrays)):
             return chunks(n_classes, shape)
-        n_pixels, step = math.prod(shape), max(1, _CHUNK // n_classes)
+        n_pixels, step = math.prod(shape), self._per_chunk()
         return [Chunk(start, min(start + step, n_pixels), ()) for start in range(0, n_pixels, step)]
 
     def look(
@@ -93,6 +93,9 @@ class Machine:
             self._backward(_readonly(memory), 0, n, n, 0, part, kept, cotangent, made, 0, n, False)
             self._copy_back(made, out[block.place])
 
+    def _per_chunk(self) -> int:
+        return max(1, _CHUNK // self._task.n_classes)
+
     def _forward(
         self, memory: np.ndarray, image: int, row: int, length: int, start: int, part: slice, cut: float, losses: Any
     ) -> _quick.Tally:
@@ -111,16 +114,19 @@ class Machine:
         cotangent: np.ndarray,
         *target: Any,
     ) -> None:
+        about = (image, row, length, start, self._task.n_classes, *self._pixels(part))
+        self._fused.backward(memory, *about, *self._selection(part, kept, cotangent), *target)
+
+    def _selection(self, part: slice, kept: Kept, cotangent: np.ndarray) -> tuple[Any, ...]:
         share = cotangent / kept.divisor if self._task.options.reduction == "mean" else cotangent
         numbers = (np.float32(number) for number in (kept.cut.value, kept.cut.tie_weight, share))
-        about = (image, row, length, start, self._task.n_classes, *self._pixels(part))
-        self._fused.backward(memory, *about, kept.scores.reshape(-1)[part], *numbers, *target)
+        return kept.scores.reshape(-1)[part], *numbers
 
     def _pixels(self, part: slice) -> tuple[Any, ...]:
         weights = _NO_WEIGHTS
         if self._task.pixel_weight is not None:
             weights = np.ascontiguousarray(self._task.pixel_weight[part], np.float32)
-        labels = self._task.labels[part].astype(np.int64, copy=False)
+        labels = np.ascontiguousarray(self._task.labels[part], np.int64)
         return _readonly(labels), *self._about_labels, _readonly(weights)
 
     def _copied(self, block: np.ndarray, scratch: Scratch) -> np.ndarray:

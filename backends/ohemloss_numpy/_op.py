@@ -10,6 +10,7 @@ from ._host import Host
 # Every option of the loss; of the rules, those that select over the batch.
 SUPPORTS = frozenset(
     {
+        "align_corners",
         "axis",
         "ignore_index",
         "label_smoothing",
@@ -18,6 +19,7 @@ SUPPORTS = frozenset(
         "pixel_weight",
         "positives",
         "reduction",
+        "resize",
         "rule",
         "thresh",
         "thresh as an array",

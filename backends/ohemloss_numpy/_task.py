@@ -43,6 +43,11 @@ class Task:
     weight: np.ndarray | None
     options: Options
 
+    @property
+    def n_logits(self) -> int:
+        """How many logits the labels see: as many as there are, unless these are resized."""
+        return self.n_classes * len(self.labels)
+
     @staticmethod
     def of(inputs: Inputs, options: Options) -> "Task":
         """Lay the arguments out."""
