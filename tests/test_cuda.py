@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 import ohemloss
 from ohemloss_torch import OhemCELoss
-from tests._cases import make
+from tests._cases import make, make_small
 
 pytestmark = pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 
@@ -105,6 +105,102 @@ def test_recorded_step_replays_on_new_data(regime):
         graph.replay()
         fresh = step(criterion, new, targets)
         assert all(torch.equal(a, b) for a, b in zip(recorded, fresh, strict=True))
+
+
+def small_batch(regime="40% hard", dtype=torch.float32, **options):
+    """Logits of another resolution than their labels."""
+    logits, labels = make_small(regime, **options)
+    return torch.tensor(logits).contiguous().to(dtype).to("cuda"), torch.tensor(labels).to("cuda")
+
+
+@pytest.mark.parametrize("options", [{}, {"align_corners": True, "weight": [0.5, 2.0, 0.0, 1.0, 3.0]}], ids=str)
+@pytest.mark.parametrize("regime", ["40% hard", "3% hard"])
+def test_host_never_waits_for_resized_logits(nobody_waits, regime, options):
+    logits, labels = small_batch(regime, align_corners="align_corners" in options)
+    options = {"resize": "bilinear", **options}
+    found = nobody_waits(step, OhemCELoss(**options).cuda(), logits, labels)
+    check_like_cpu(found, OhemCELoss(**options), logits, labels)
+
+
+# Blocks of all kinds: ratios of 8, 4, 3.7, 2, 1.2 and 1/2, one axis alone, and more columns around a logit than a block
+# has.
+SIZES = [
+    ((2, 19, 9, 17), (72, 136)),
+    ((2, 150, 9, 40), (36, 160)),
+    ((2, 5, 10, 36), (37, 133)),
+    ((1, 2, 70, 70), (140, 140)),
+    ((1, 5, 100, 120), (120, 144)),
+    ((2, 5, 64, 300), (32, 150)),
+    ((1, 5, 6, 9), (48, 9)),
+    ((1, 5, 6, 9), (6, 70)),
+    ((1, 5, 2, 3), (17, 700)),
+    ((2, 5, 9), (80,)),
+]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_resized_logits(sizes, align_corners):
+    small, size = sizes
+    options = {"resize": "bilinear" if len(size) == 2 else "linear", "align_corners": align_corners, "thresh": 0.9}
+    logits, labels = small_batch(small=small, size=size)
+    wide = step(OhemCELoss(**options), logits.cpu().double(), labels.cpu())
+    for x in (logits, logits.bfloat16(), logits.contiguous(memory_format=_channels_last(logits))):
+        value, gradient = step(OhemCELoss(**options), x, labels)
+        torch.testing.assert_close(value.cpu().double(), wide[0], rtol=1e-5, atol=1e-6)
+        rtol = 8e-3 if x.dtype == torch.bfloat16 else 1e-5
+        largest = float(wide[1].abs().max())
+        torch.testing.assert_close(gradient.cpu().double(), wide[1], rtol=rtol, atol=1e-5 * largest)
+
+
+def _channels_last(logits):
+    return torch.channels_last if logits.ndim == 4 else torch.contiguous_format
+
+
+def test_nan_reaches_the_neighbours_of_a_resized_logit():
+    logits, labels = small_batch(small=(2, 19, 9, 17), size=(72, 136))
+    labels[0, 30:60, 40:90] = 255
+    logits[0, 3, 5, 7] = logits[1, 0, 0, 16] = math.nan
+    _, gradient = step(OhemCELoss(resize="bilinear"), logits, labels)
+    _, expected = step(OhemCELoss(resize="bilinear"), logits.cpu().double(), labels.cpu())
+    assert torch.equal(gradient.isnan().cpu(), expected.isnan())
+
+
+def test_resized_step_replays_with_the_same_bits():
+    criterion = OhemCELoss(resize="bilinear")
+    logits, labels = small_batch("3% hard", small=(4, 19, 32, 32), size=(256, 256))
+    leaf = logits.clone().requires_grad_()
+
+    def record():
+        value = criterion(leaf, labels)
+        return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        record()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = record()
+    for scale in (1.0, -0.5):
+        with torch.no_grad():
+            leaf.copy_(scale * logits)
+        graph.replay()
+        fresh = step(criterion, scale * logits, labels)
+        assert all(torch.equal(a, b) for a, b in zip(recorded, fresh, strict=True))
+
+
+def test_peak_memory_of_resized_logits():
+    """The gradient of the small logits, and 12 bytes a pixel of the labels."""
+    logits, labels = small_batch(small=(2, 19, 64, 64), size=(512, 512))
+    criterion = OhemCELoss(resize="bilinear")
+    step(criterion, logits, labels)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step(criterion, logits, labels)
+    assert torch.cuda.max_memory_allocated() - before <= logits.nbytes + 12 * labels.numel() + 2**20
 
 
 def test_on_a_stream_of_its_own():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._cases import make, tolerance
-from tests._reference import reference
+from tests._cases import gradient_tolerance, make, make_small, tolerance
+from tests._reference import gradient, interpolate, pull_back, reference
 
 pytest.importorskip("ohemloss_cupy")
 from ohemloss_cupy import _launch, backend
@@ -105,6 +105,26 @@ class TestOnADevice:
         with cupyx.allow_synchronize(False):
             value, _ = ohemloss.value_and_grad(x, y, **options)
         library.assert_close(value, reference(logits, labels, **options).value, **tolerance("float32", "value"))
+
+    @pytest.mark.filterwarnings("ignore:cupyx.allow_synchronize:UserWarning")
+    @pytest.mark.parametrize("regime", ["95% hard", "3% hard"])
+    @pytest.mark.parametrize("size", [(24, 32), (11, 15), (3, 9), (2, 2)], ids=str)
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_nothing_waits_for_resized_logits(self, library, dtype, size, regime):
+        """And both runs give the same bits."""
+        cupyx = importlib.import_module("cupyx")
+        logits, labels = make_small(regime, (2, 19, 3, 4), size)
+        x, y = library.asarray(logits, dtype), library.asarray(labels)
+        first = ohemloss.value_and_grad(x, y, resize="bilinear")
+        with cupyx.allow_synchronize(False):
+            value, found = ohemloss.value_and_grad(x, y, resize="bilinear")
+        assert [a.get().tobytes() for a in first] == [a.get().tobytes() for a in (value, found)]
+        large = interpolate(logits, size)
+        base = reference(large, labels)
+        library.assert_close(value, base.value, **tolerance(dtype, "value"))
+        close = gradient_tolerance(dtype, base)
+        close["atol"] *= np.max(pull_back(np.ones(large.shape), logits.shape[2:]))
+        library.assert_close(found, pull_back(gradient(large, labels), logits.shape[2:]), **close)
 
     def test_captured_in_a_graph(self, library):
         """Replayed on other numbers, it finds what is true of those."""

@@ -14,6 +14,7 @@ from ohemloss._options import Options
 from ohemloss._validation import prepare
 from ohemloss_torch import _cuda, _served
 from tests._cases import REGIMES, TOLERANCE, make
+from tests._launches import Launches
 from tests._libraries import interpreted_kernels
 from tests._processes import run
 
@@ -219,6 +220,18 @@ def test_function_of_the_counts_with_weights():
     torch.testing.assert_close(leaf.grad, slope)
 
 
+@pytest.mark.parametrize("weight", [None, torch.arange(5.0)], ids=["none", "weights"])
+def test_forward_of_the_composite(weight):
+    """An option whose values are not in its memory keeps the kernels away forward, and is not there backward."""
+    logits, labels = tensors()
+    thresh = torch.tensor([-0.6j]).conj().imag[0]
+    assert thresh.is_neg()
+    leaf = logits.clone().requires_grad_()
+    ohem_cross_entropy(leaf, labels, thresh=thresh, weight=weight).backward()
+    expected = value_and_grad(logits, labels, thresh=0.6, weight=weight)[1]
+    torch.testing.assert_close(leaf.grad, expected)
+
+
 def test_cotangents_that_stand_for_others():
     """Of `vmap` over a backward pass, which have no memory of their own."""
     logits, labels = tensors("3% hard")
@@ -373,22 +386,6 @@ def test_host_never_looks(monkeypatch, regime):
     assert names == ["forward", "tally", *["count_digits"] * 4, "add_above", "finish", "backward"]
 
 
-class Launches:
-    """In place of the kernels: note what is launched."""
-
-    def __init__(self):
-        self.made = []
-
-    def __getattr__(self, name):
-        made = self.made
-
-        class Kernel:
-            def __getitem__(self, grid):
-                return lambda *args, **options: made.append((name, grid))
-
-        return Kernel()
-
-
 def test_memory_between_the_passes():
     """One float a pixel, two with weights, and little else."""
     logits, labels = tensors(shape=(4, 64, 64))
@@ -454,47 +451,14 @@ def test_autograd_is_served(monkeypatch):
 
 COMPILED = """
 import json
-from types import SimpleNamespace
-import torch, triton
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from ohemloss._options import Options
-from ohemloss._validation import prepare
-from ohemloss_torch import _cuda, _kernels
-
-class Compiler:
-    "In place of the kernels: do all that a launch does, but the launch."
-    def __init__(self):
-        self.code = {}
-    def __getattr__(self, name):
-        function = getattr(_kernels, name)
-        class Kernel:
-            def __getitem__(_, grid):
-                def launch(*args, **options):
-                    self.code[name] = function.warmup(*args, grid=grid, **options).asm
-                return launch
-        return Kernel()
-
-def compiled(device, capability, dtype, labels, layout, weighted):
-    target = GPUTarget("cuda", capability, 32)
-    driver.set_active(SimpleNamespace(
-        get_current_target=lambda: target, get_current_device=lambda: device, get_current_stream=lambda device: 0))
-    x = torch.zeros(2, 19, 64, 64, dtype=getattr(torch, dtype))
-    if layout == "nhwc":
-        x = x.contiguous(memory_format=torch.channels_last)
-    y = torch.zeros(2, 64, 64, dtype=getattr(torch, labels))
-    wide = torch.float64 if dtype == "float64" else torch.float32
-    weight = torch.ones(19, dtype=wide) if weighted else None
-    call = prepare(x, y, weight, torch.ones(64, 64, dtype=wide) if weighted else None, None, Options())
-    compiler = Compiler()
-    device = _cuda.Device(call.engine, call.inputs, call.options, compiler)
-    _, kept = device.forward()
-    device.backward(kept)
-    return compiler.code
+from tests._launches import compiled
 
 report = []
-for device, case in enumerate(CASES):
-    for name, asm in compiled(device, *case).items():
+for case in CASES:
+    capability, dtype, labels, layout, weighted = case
+    code = compiled(capability, dtype, labels, (2, 19, 64, 64), (2, 64, 64),
+                    channels_last=layout == "nhwc", weighted=weighted)
+    for name, asm in code.items():
         assert asm["cubin"]
         ptx = asm["ptx"]
         report.append([*case, name, ptx.count("ld.global.v4.b32"), ptx.count("st.global.v4.b32"),

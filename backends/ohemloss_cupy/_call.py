@@ -9,15 +9,16 @@ from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 from ohemloss._labels import ignored_label
-from ohemloss._layout import lay_out
 from ohemloss._mining import as_ratio
 from ohemloss._rule import mining_quota, out_of_range
 
-from . import _launch
+from . import _grid, _launch
 from ._launch import BLOCK, LANES, LOGITS, TASK, WIDE
 
 # The kernels number pixels and classes in 32 bits. (They place them in 64.)
 _MOST = 2**31 - 1024
+# Of resized axes: what is left of twice a length, and a step of that size added, has 32 bits.
+_LONGEST = 2**29
 _LARGEST_COUNT = 2**62
 
 # Of a forward pass: so many blocks fill the largest device a few times, and one block soon adds what they have counted.
@@ -32,7 +33,13 @@ def serves(inputs: Inputs, options: Any) -> bool:
     usual = options.mines_as_usual() and inputs.positives is None
     fits = inputs.labels.size <= _MOST and logits.shape[options.axis] <= _MOST
     known = not options.label_smoothing and isinstance(options.min_kept, int | float)
+    known = known and (options.resize is None or _knows_resizing(inputs, options))
     return usual and known and fits and logits.dtype in LOGITS and _launch.runtime.serves()
+
+
+def _knows_resizing(inputs: Inputs, options: Any) -> bool:
+    longest = max(*inputs.logits.shape, *inputs.labels.shape)
+    return options.resize in ("linear", "bilinear") and longest <= _LONGEST
 
 
 class Call:
@@ -54,7 +61,7 @@ class Call:
     def __init__(self, engine: Engine, inputs: Inputs, options: Any, *, differentiate: bool) -> None:
         self._xp, self._inputs, self._options = _launch.runtime.xp, inputs, options
         self._dtype = _launch.compute_dtype(inputs.logits.dtype)
-        self._compiler_options = _launch.options(inputs.logits.dtype, inputs.labels.dtype)
+        self._compiler_options = _launch.options(inputs.logits.dtype, inputs.labels.dtype, self._resized_axes())
         self._task = np.zeros(1, TASK)
         self._arrays: dict[str, Any] = {}  # kept until the last kernel has been started
         self._give_pixels(differentiate=differentiate)
@@ -64,7 +71,7 @@ class Call:
     def forward(self) -> Any:
         """Compute the loss."""
         task = self._task
-        self._launch(f"forward_{self._lanes}", self._n_blocks)
+        self._launch(self._forward_kernel(), self._n_blocks)
         self._launch("tally", 1, WIDE)
         for digit in range(_launch.n_digits(self._dtype)):
             task["digit"] = digit
@@ -88,29 +95,50 @@ class Call:
         for name, array in arrays.items():
             self._task[name] = _launch.runtime.address(array)
 
-    def _give_pixels(self, *, differentiate: bool) -> None:
-        """Hand over what there is a number of for each pixel, and say where those are."""
-        xp, inputs, axis, task = self._xp, self._inputs, self._options.axis, self._task
-        shape = inputs.labels.shape
-        arrays = {"logits": inputs.logits, "labels": inputs.labels}
+    def _resized_axes(self) -> int:
+        """Say what is interpolated, as the source of the kernels does."""
+        return 0
+
+    def _forward_kernel(self) -> str:
+        return f"forward_{self._lanes}"
+
+    def _keeps_nlls(self) -> bool:
+        """Tell whether the backward pass needs more than the losses."""
+        return "weight" in self._arrays or "pixel_weight" in self._arrays
+
+    def _pixel_arrays(self, logits: Any, *, differentiate: bool) -> dict[str, Any]:
+        """Name the arrays that there is a number in for each pixel."""
+        xp, inputs = self._xp, self._inputs
+        arrays = {"logits": logits, "labels": inputs.labels}
         if inputs.pixel_weight is not None:
             weights = inputs.pixel_weight.astype(self._dtype, copy=False)
-            arrays["pixel_weight"] = xp.broadcast_to(weights, shape)
+            arrays["pixel_weight"] = xp.broadcast_to(weights, inputs.labels.shape)
         if differentiate:
-            arrays["gradient"] = xp.empty_like(inputs.logits)
-        grid = _grid(shape, axis, arrays)
+            arrays["gradient"] = xp.empty_like(logits)
+        return arrays
+
+    def _give_pixels(self, *, differentiate: bool) -> None:
+        """Hand over what there is a number of for each pixel, and say where those are."""
+        xp, inputs, axis = self._xp, self._inputs, self._options.axis
+        shape = inputs.labels.shape
+        arrays = self._pixel_arrays(inputs.logits, differentiate=differentiate)
+        grid = _grid.pixels(shape, axis, arrays)
         if grid is None:  # more than three axes, or numbers between numbers
             arrays = {name: xp.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-            grid = _grid(shape, axis, arrays)
+            grid = _grid.pixels(shape, axis, arrays)
             assert grid is not None  # at most what is before the classes, and what is after them
         lengths, steps = grid
+        self._give_grid(arrays, lengths, steps)
+        self._lanes = _lanes(inputs.logits.shape[axis], lengths, steps["logits"])
+
+    def _give_grid(self, arrays: dict[str, Any], lengths: tuple[int, ...], steps: dict[str, Any]) -> None:
+        task = self._task
         self._give(**arrays)
-        task["n_pixels"], task["n_classes"] = math.prod(shape), inputs.logits.shape[axis]
+        task["n_pixels"], task["n_classes"] = math.prod(lengths), self._inputs.logits.shape[self._options.axis]
         task["rows"], task["columns"] = lengths[1:]
         fields = {"logits": "logit_steps", "labels": "label_steps", "pixel_weight": "weight_steps"}
         for name, found in steps.items():
             task[fields.get(name, "gradient_steps")] = found
-        self._lanes = _lanes(inputs.logits.shape[axis], lengths, steps["logits"])
 
     def _give_mining(self, engine: Engine) -> None:
         """Hand over the class weights, and the options."""
@@ -142,26 +170,13 @@ class Call:
         self._n_search = min(max(1, -(-n_pixels // (BLOCK * _PER_THREAD))), _SEARCH_BLOCKS)
         task["tiles"], task["n_partials"] = tiles, self._n_blocks
         self._give(losses=xp.empty(n_pixels, dtype))
-        if "weight" in self._arrays or "pixel_weight" in self._arrays:
+        if self._keeps_nlls():
             self._give(nlls=xp.empty(n_pixels, dtype))
         self._give(
             partials=xp.empty((max(self._n_blocks, self._n_search), 2), np.float64),
             state=xp.zeros(_launch.state_bytes(dtype) // 8, np.uint64),
             value=xp.empty((), dtype),
         )
-
-
-def _grid(shape: tuple[int, ...], axis: int, arrays: dict[str, Any]) -> Any:
-    """Lay the pixels of arrays out, in elements: three lengths, and steps, those of the classes last; or None."""
-    if any(stride % array.itemsize for array in arrays.values() for stride in array.strides):
-        return None
-    steps = {name: [stride // array.itemsize for stride in array.strides] for name, array in arrays.items()}
-    to_classes = {name: [steps[name].pop(axis)] if array.ndim > len(shape) else [] for name, array in arrays.items()}
-    found = lay_out(shape, *steps.values())
-    if found is None:
-        return None
-    lengths, to_pixels = found
-    return lengths, {name: [*to_pixel, *to_classes[name]] for name, to_pixel in zip(steps, to_pixels, strict=True)}
 
 
 def _lanes(n_classes: int, lengths: tuple[int, ...], steps: list[int]) -> int:

@@ -1,8 +1,8 @@
 // The usual loss, its selection and its gradient on a GPU. The host never waits: what one kernel finds the next one
 // reads from the memory of the device, and those that turn out not to be needed return at once.
 //
-// Compiled with LOGIT_BITS (16, 32 or 64), LABEL (the C type of the labels), TASK_BYTES and STATE_BYTES (what _launch.py
-// takes the sizes of the two structs for).
+// Compiled with LOGIT_BITS (16, 32 or 64), LABEL (the C type of the labels), RESIZED (which axes of the logits are
+// interpolated, see _resized.cu), TASK_BYTES and STATE_BYTES (what _launch.py takes the sizes of the two structs for).
 
 #if LOGIT_BITS == 64
 typedef double Real;
@@ -25,8 +25,9 @@ typedef LABEL Label;
 #define BLOCK 256  // threads
 #define WIDE 1024  // threads of the kernels that are one block
 
-// A key is read in digits of 11 bits: three passes over float32 losses, six over float64, with histograms of 8 KB. Digits
-// of 8 bits would need a pass more, of which the first, less than the exponent, would put nearly all losses in two bins.
+// A key is read in digits of 11 bits: three passes over float32 losses, six over float64, with histograms of 8 KB. Of
+// digits of 8 bits it would be a pass more, and the first, less than the exponent, would put nearly all losses in two
+// bins.
 #define REAL_BITS (8 * (int)sizeof(Real))
 #define DIGIT_BITS 11
 #define BINS (1 << DIGIT_BITS)
@@ -55,6 +56,12 @@ struct State {
     unsigned int counts[DIGITS][BINS];
 };
 
+// How the places of one axis of the labels lie among the places of the logits: place i at (offset + i * step) /
+// denominator, or at 0 where that is below 0. No position is rounded before its fraction is.
+struct Axis {
+    long long n_in, n_out, offset, step, denominator;
+};
+
 // What the host tells the kernels, the same for all of one call but for `digit`.
 struct Task {
     const Logit* logits;
@@ -65,6 +72,7 @@ struct Task {
     const Real* cut_array;     // null: it came as a number
     Real* losses;              // of each pixel; minus infinity where it is ignored, which ranks below everything
     Real* nlls;                // null: they are the losses
+    Real* shifts;              // of resized logits, for the backward pass
     Partial* partials;         // of each block
     State* state;
     Real* value;
@@ -76,6 +84,9 @@ struct Task {
     long long is_ignoring, ignore_index;
     long long numerator, denominator, limit;  // of min_kept
     long long is_mean, tiles, digit;
+    // Of resized logits: the images, and how many rows of small cells a thread of the backward pass walks through.
+    long long n_images, strip;
+    Axis axes[2];  // rows, columns
 };
 
 static_assert(sizeof(Task) == TASK_BYTES, "_launch.py has another Task");
@@ -123,7 +134,7 @@ __device__ __forceinline__ Real infinity() {
 
 __device__ __forceinline__ Real not_a_number() { return from_bits(~(Bits)0 >> 1); }
 
-// ---- one pixel -------------------------------------------------------------------------------------------------------
+// ---- one pixel ------------------------------------------------------------------------------------------------------
 
 struct Place {
     long long image, row, column;
@@ -162,11 +173,11 @@ __device__ __forceinline__ Target target_of(const Task& task, const Place& place
     return target;
 }
 
-// ---- the classes of one pixel ----------------------------------------------------------------------------------------
+// ---- the classes of one pixel ---------------------------------------------------------------------------------------
 
 // Where the classes are the nearest in memory, LANES neighbouring threads share a pixel, so that they read neighbouring
-// logits; elsewhere neighbouring threads have neighbouring pixels, and LANES is 1. A thread asks for AHEAD logits before
-// it uses the first: beyond the last class it takes minus infinity, whose exponential is 0.
+// logits; elsewhere neighbouring threads have neighbouring pixels, and LANES is 1. A thread asks for AHEAD logits
+// before it uses the first: beyond the last class it takes minus infinity, whose exponential is 0.
 template <int LANES>
 struct Group {
     enum { AHEAD = LANES == 1 ? 8 : 4 };
@@ -190,23 +201,33 @@ struct Group {
         return x;
     }
 
-    // The loads of most classes need no test of each: with it the compiler lets one wait for the exponential of another.
-    static __device__ __forceinline__ void load(
-        const Logit* __restrict__ logits, long long step, int first, int n, Real* x) {
-        Logit loaded[AHEAD];
+    // The loads of most classes need no test of each: with it the compiler lets one wait for another's exponential.
+    template <class Logits>
+    static __device__ __forceinline__ void load(const Logits& logits, int first, int n, Real* x) {
         if (first + (AHEAD - 1) * LANES < n) {
 #pragma unroll
-            for (int i = 0; i < AHEAD; ++i) loaded[i] = logits[(first + i * LANES) * step];
-#pragma unroll
-            for (int i = 0; i < AHEAD; ++i) x[i] = to_real(loaded[i]);
+            for (int i = 0; i < AHEAD; ++i) x[i] = logits[first + i * LANES];
             return;
         }
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i) {
             const int c = first + i * LANES;
-            x[i] = c < n ? to_real(logits[c * step]) : -infinity();
+            x[i] = c < n ? logits[c] : -infinity();
         }
     }
+};
+
+// The logits of one pixel, as they lie in memory.
+struct Stored {
+    const Logit* first;
+    long long step;
+
+    static __device__ __forceinline__ Stored of(const Task& task, const Place& place) {
+        const Stored logits = {task.logits + offset_of(task.logit_steps, place), task.logit_steps[3]};
+        return logits;
+    }
+
+    __device__ __forceinline__ Real operator[](int c) const { return to_real(first[c * step]); }
 };
 
 struct Shift {
@@ -214,31 +235,31 @@ struct Shift {
 };
 
 // The sum of the exponentials, shifted by the largest logit: for any logits. NaN passes through the sum.
-template <int LANES>
-__device__ __noinline__ Shift shifted_sum(const Logit* __restrict__ logits, long long step, int n) {
+template <int LANES, class Logits>
+__device__ __noinline__ Shift shifted_sum(const Logits logits, int n) {
     Shift shift = {-infinity(), 0};
-    for (int c = Group<LANES>::lane(); c < n; c += LANES) shift.largest = fmax(shift.largest, to_real(logits[c * step]));
+    for (int c = Group<LANES>::lane(); c < n; c += LANES) shift.largest = fmax(shift.largest, logits[c]);
     shift.largest = Group<LANES>::largest(shift.largest);
-    for (int c = Group<LANES>::lane(); c < n; c += LANES) shift.sum += exp(to_real(logits[c * step]) - shift.largest);
+    for (int c = Group<LANES>::lane(); c < n; c += LANES) shift.sum += exp(logits[c] - shift.largest);
     shift.sum = Group<LANES>::sum(shift.sum);
     return shift;
 }
 
 // Shifted by the logit of the label the sum is the exponential of the loss, at least 1, so one pass needs no maximum.
 // Above exp(60), as for all that is not finite, it is taken once more.
-template <int LANES>
-__device__ __forceinline__ Real cross_entropy(const Logit* __restrict__ logits, long long step, int n, int label) {
+template <int LANES, class Logits>
+__device__ __forceinline__ Real cross_entropy(const Logits& logits, int n, int label) {
     typedef Group<LANES> Lanes;
-    const Real of_label = to_real(logits[label * step]);
+    const Real of_label = logits[label];
     Real sum = 0, x[Lanes::AHEAD];
     for (int c = Lanes::lane(); c < n; c += LANES * Lanes::AHEAD) {
-        Lanes::load(logits, step, c, n, x);
+        Lanes::load(logits, c, n, x);
 #pragma unroll
         for (int i = 0; i < Lanes::AHEAD; ++i) sum += exp(x[i] - of_label);
     }
     sum = Lanes::sum(sum);
     if (sum <= (Real)1.1420073898156842e26) return log(sum);
-    const Shift shift = shifted_sum<LANES>(logits, step, n);
+    const Shift shift = shifted_sum<LANES, Logits>(logits, n);
     return log(shift.sum) - (of_label - shift.largest);
 }
 
@@ -248,7 +269,7 @@ __device__ __forceinline__ void fill(Logit* gradient, long long step, int n, Rea
     for (int c = Group<LANES>::lane(); c < n; c += LANES) gradient[c * step] = x;
 }
 
-// ---- one block -------------------------------------------------------------------------------------------------------
+// ---- one block ------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ Partial add(const Partial& a, const Partial& b) {
     const Partial sum = {a.hard_sum + b.hard_sum, a.n_valid + b.n_valid, a.n_hard + b.n_hard};
@@ -276,9 +297,9 @@ __device__ Partial sum_of_partials(const Task& task) {
     return block_sum<WIDE>(mine);
 }
 
-// ---- forward ---------------------------------------------------------------------------------------------------------
+// ---- forward --------------------------------------------------------------------------------------------------------
 
-template <int LANES>
+template <int LANES, class Logits>
 __device__ __forceinline__ void forward(const Task& task) {
     const Real cut = task.cut_array ? *task.cut_array : (Real)task.cut;
     const bool is_first = Group<LANES>::lane() == 0;
@@ -292,8 +313,7 @@ __device__ __forceinline__ void forward(const Task& task) {
         Real nll = 0, loss = -infinity();
         if (target.is_valid) {
             if (target.scale != 0)  // else the logits may be anything
-                nll = cross_entropy<LANES>(task.logits + offset_of(task.logit_steps, place), task.logit_steps[3],
-                                           (int)task.n_classes, (int)target.label);
+                nll = cross_entropy<LANES>(Logits::of(task, place), (int)task.n_classes, (int)target.label);
             // A threshold out of its range has become NaN.
             loss = target.is_wrong || cut != cut ? not_a_number() : target.scale * nll;
         }
@@ -326,7 +346,7 @@ extern "C" __global__ void __launch_bounds__(WIDE) tally(const Task task) {
     state->found[0].rank = state->n_min;
 }
 
-// ---- the k-th largest, digit by digit --------------------------------------------------------------------------------
+// ---- the k-th largest, digit by digit -------------------------------------------------------------------------------
 
 // Unsigned integers that rise with the losses: 0.0 is -0.0, and NaN is above all.
 __device__ __forceinline__ Bits key_of(Real loss) {
@@ -436,7 +456,16 @@ extern "C" __global__ void __launch_bounds__(WIDE) finish(const Task task) {
     *task.value = (Real)(total / (double)state->divisor);
 }
 
-// ---- backward --------------------------------------------------------------------------------------------------------
+// ---- backward -------------------------------------------------------------------------------------------------------
+
+// What the derivative of a pixel's cross-entropy is multiplied by: 0 where nothing is selected, NaN where its loss is.
+__device__ __forceinline__ Real factor_of(const Task& task, const Target& target, Real loss) {
+    const State* state = task.state;
+    if (!target.is_valid) return 0;
+    if (loss != loss) return not_a_number();
+    const Real weight = !(loss <= state->cut) ? (Real)1 : loss == state->cut ? state->tie_weight : (Real)0;
+    return weight == 0 || target.scale == 0 ? (Real)0 : weight / state->divisor * target.scale;
+}
 
 // d loss / d x_c = (softmax_c - [c = label]) * scale, of what is selected.
 template <int LANES>
@@ -447,29 +476,24 @@ __device__ __forceinline__ void backward(const Task& task) {
     const Place place = place_of(task, pixel);
     const Target target = target_of(task, place);
     const int n = (int)task.n_classes, label = (int)target.label;
-    const long long to_next = task.gradient_steps[3], step = task.logit_steps[3];
+    const long long to_next = task.gradient_steps[3];
     Logit* __restrict__ gradient = task.gradient + offset_of(task.gradient_steps, place);
-    const State* state = task.state;
-    const Real loss = task.losses[pixel];
-    if (target.is_valid && loss != loss) return fill<LANES>(gradient, to_next, n, not_a_number());
-    Real weight = 0;
-    if (target.is_valid) weight = !(loss <= state->cut) ? (Real)1 : loss == state->cut ? state->tie_weight : (Real)0;
+    const Real loss = task.losses[pixel], factor = factor_of(task, target, loss);
     // Not a product with 0, which keeps NaN: the logits are not looked at.
-    if (weight == 0 || target.scale == 0) return fill<LANES>(gradient, to_next, n, 0);
-    const Real factor = weight / state->divisor * target.scale;
+    if (factor == 0 || factor != factor) return fill<LANES>(gradient, to_next, n, factor);
     const Real nll = task.nlls ? task.nlls[pixel] : loss;
-    const Logit* __restrict__ logits = task.logits + offset_of(task.logit_steps, place);
+    const Stored logits = Stored::of(task, place);
     // The softmax is exp((x - shift) - log_sum) * share; for the most part the loss says the sum.
-    Real shift = to_real(logits[label * step]), log_sum = nll, share = 1;
+    Real shift = logits[label], log_sum = nll, share = 1;
     if (!(nll <= 64)) {
-        const Shift careful = shifted_sum<LANES>(logits, step, n);
+        const Shift careful = shifted_sum<LANES, Stored>(logits, n);
         shift = careful.largest;
         log_sum = 0;
         share = 1 / careful.sum;
     }
     Real x[Lanes::AHEAD];
     for (int first = Lanes::lane(); first < n; first += LANES * Lanes::AHEAD) {
-        Lanes::load(logits, step, first, n, x);
+        Lanes::load(logits, first, n, x);
 #pragma unroll
         for (int i = 0; i < Lanes::AHEAD; ++i) {
             const int c = first + i * LANES;
@@ -479,10 +503,14 @@ __device__ __forceinline__ void backward(const Task& task) {
     }
 }
 
-#define KERNELS(LANES)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(BLOCK) forward_##LANES(const Task task) { forward<LANES>(task); } \
+#define KERNELS(LANES)                                                                      \
+    extern "C" __global__ void __launch_bounds__(BLOCK) forward_##LANES(const Task task) {  \
+        forward<LANES, Stored>(task);                                                       \
+    }                                                                                       \
     extern "C" __global__ void __launch_bounds__(BLOCK) backward_##LANES(const Task task) { backward<LANES>(task); }
 
+#if !RESIZED
 KERNELS(1)
 KERNELS(8)
 KERNELS(32)
+#endif

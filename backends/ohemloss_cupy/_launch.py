@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 # As in the source of the kernels.
-BLOCK, WIDE, DIGIT_BITS = 256, 1024, 11
+BLOCK, WIDE, DIGIT_BITS, CELLS = 256, 1024, 11, 2
 # The numbers of threads that may share a pixel.
 LANES = (1, 8, 32)
 
@@ -26,7 +26,7 @@ _C_TYPES = {
 
 _ADDRESSES = (
     *("logits", "gradient", "labels", "weight", "pixel_weight", "cut_array"),
-    *("losses", "nlls", "partials", "state", "value"),
+    *("losses", "nlls", "shifts", "partials", "state", "value"),
 )
 # The fields of the struct of the kernels, in its order. All have 8 bytes, so nothing lies between them.
 TASK = np.dtype(
@@ -37,7 +37,8 @@ TASK = np.dtype(
         *((name, np.int64, 4) for name in ("logit_steps", "gradient_steps")),
         *((name, np.int64, 3) for name in ("label_steps", "weight_steps")),
         *((name, np.int64) for name in ("is_ignoring", "ignore_index", "numerator", "denominator", "limit")),
-        *((name, np.int64) for name in ("is_mean", "tiles", "digit")),
+        *((name, np.int64) for name in ("is_mean", "tiles", "digit", "n_images", "strip")),
+        ("axes", np.int64, (2, 5)),
     ]
 )
 
@@ -60,15 +61,17 @@ def compute_dtype(logits: Any) -> Any:
 @functools.cache
 def source() -> str:
     """Read the CUDA C source."""
-    return resources.files("ohemloss_cupy").joinpath("_kernels.cu").read_text(encoding="utf-8")
+    folder = resources.files("ohemloss_cupy")
+    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("_kernels.cu", "_resized.cu"))
 
 
 @functools.cache
-def options(logits: Any, labels: Any) -> tuple[str, ...]:
-    """Give the options of the compiler for logits and labels of these dtypes."""
+def options(logits: Any, labels: Any, resized: int = 0) -> tuple[str, ...]:
+    """Give the options of the compiler for logits and labels of these dtypes; `resized` says which axes are."""
     return (
         f"-DLOGIT_BITS={8 * logits.itemsize}",
         f"-DLABEL={_C_TYPES[labels.name]}",
+        f"-DRESIZED={resized}",
         f"-DTASK_BYTES={TASK.itemsize}",
         f"-DSTATE_BYTES={state_bytes(compute_dtype(logits))}",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ohemloss import Cut
+from ohemloss import Cut, _composite
 from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
@@ -58,49 +58,82 @@ class Device:
 
     def __init__(self, engine: Engine, inputs: Inputs, options: Options, kernels: Any) -> None:
         self._engine, self._options, self._kernels = engine, options, kernels
-        self._inputs, self._grid = inputs, _grid(inputs, options.axis)
+        self._inputs, self._grid = inputs, self._lay_out(inputs)
         if self._grid is None:
-            self._inputs = _contiguous(inputs)
-            self._grid = _grid(self._inputs, options.axis)
+            self._inputs = self._copy(inputs)
+            self._grid = self._lay_out(self._inputs)
         self._n_pixels = inputs.labels.numel()
         self._dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
         self._ignored = ignored_label(options.ignore_index, torch.iinfo(inputs.labels.dtype))
-        self._tile = _tile(self._inputs.logits, options.axis)
-        self._n_blocks = math.ceil(self._n_pixels / self._tile["BLOCK_P"])
+        self._tile, self._n_blocks = self._size()
 
     def forward(self) -> tuple[torch.Tensor, Kept]:
         """Compute the loss, and what the backward pass needs."""
-        with _current(self._inputs.logits.device):
-            losses = self._new(self._inputs.labels.shape)
-            has_weights = self._inputs.weight is not None or self._inputs.pixel_weight is not None
-            nlls = self._new(losses.shape) if has_weights else None
+        with current(self._inputs.logits.device):
+            losses, norms = self._new(self._inputs.labels.shape), self._new_norms()
             counts, sums = self._new(2 * self._n_blocks, torch.int32), self._new(self._n_blocks)
             cut = self._cut(losses)
             if self._n_blocks:
-                outputs = (losses, nlls, counts, sums)
-                self._kernels.forward[(self._n_blocks,)](
-                    *self._arrays(), cut, *outputs, *self._numbers(self._grid), **self._flags(), **self._tile
-                )
+                self._start_forward(cut, losses, norms, counts, sums)
             tallied, hard_sum = self._tally(counts, sums)
             value, found, divisor = self._mine(losses, cut, tallied, hard_sum)
-            return value, Kept(losses, nlls, found, divisor)
+            return value, Kept(losses, norms, found, divisor)
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
-        with _current(self._inputs.logits.device):
+        if kept.norms is None and self._n_norms:
+            # Of the composite, which ran forward because of an option that is no longer here.
+            found = (kept.scores, kept.cut, kept.divisor, self._full(1.0) if cotangent is None else cotangent)
+            slope: torch.Tensor = _composite.gradient_of_kept(self._engine, self._inputs, self._options, *found)
+            return slope
+        with current(self._inputs.logits.device):
             gradient = torch.empty_like(self._inputs.logits)
-            grid = _grid(self._inputs, self._options.axis, gradient)
+            grid = self._lay_out(self._inputs, gradient)
             if grid is None:
                 # Of logits that overlap themselves: the gradient cannot lie as they do.
-                copied = Device(self._engine, _contiguous(self._inputs), self._options, self._kernels)
-                return copied.backward(kept, cotangent)
-            cotangent = self._full(1.0) if cotangent is None else cotangent.to(self._dtype)
-            found = (kept.scores, kept.nlls, kept.cut.value, kept.cut.tie_weight, kept.divisor, cotangent)
-            if self._n_blocks:
-                self._kernels.backward[(self._n_blocks,)](
-                    *self._arrays(), *found, gradient, *self._numbers(grid, gradient), **self._flags(), **self._tile
-                )
+                return self._of(self._copy(self._inputs)).backward(kept, cotangent)
+            self._start_backward(self._found(kept, cotangent), gradient, self._numbers(grid, gradient))
             return gradient
+
+    def _of(self, inputs: Inputs) -> "Device":
+        """Make the same call of inputs that lie in another way."""
+        return Device(self._engine, inputs, self._options, self._kernels)
+
+    def _copy(self, inputs: Inputs) -> Inputs:
+        """Lay inputs out so that kernels can walk through them."""
+        return contiguous(inputs)
+
+    def _lay_out(self, inputs: Inputs, *gradient: torch.Tensor) -> Any:
+        return _grid(inputs, self._options.axis, *gradient)
+
+    def _size(self) -> tuple[dict[str, Any], int]:
+        """Say what the kernels are compiled for, and how many blocks there are."""
+        tile = _tile(self._inputs.logits, self._options.axis)
+        return tile, math.ceil(self._n_pixels / tile["BLOCK_P"])
+
+    @property
+    def _n_norms(self) -> int:
+        """Say how many numbers of each pixel are kept besides its loss: that without its weights, if there are any."""
+        return int(self._inputs.weight is not None or self._inputs.pixel_weight is not None)
+
+    def _new_norms(self) -> torch.Tensor | None:
+        return self._new((self._n_norms, *self._inputs.labels.shape)) if self._n_norms else None
+
+    def _start_forward(self, cut: torch.Tensor, *outputs: torch.Tensor | None) -> None:
+        self._kernels.forward[(self._n_blocks,)](
+            *self._arrays(), cut, *outputs, *self._numbers(self._grid), **self._flags(), **self._tile
+        )
+
+    def _start_backward(self, found: Any, gradient: torch.Tensor, numbers: tuple[int, ...]) -> None:
+        if self._n_blocks:
+            self._kernels.backward[(self._n_blocks,)](
+                *self._arrays(), *found, gradient, *numbers, **self._flags(), **self._tile
+            )
+
+    def _found(self, kept: Kept, cotangent: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        """Give what a backward pass has from the forward pass, and the cotangent."""
+        cotangent = self._full(1.0) if cotangent is None else cotangent.to(self._dtype)
+        return kept.scores, kept.norms, kept.cut.value, kept.cut.tie_weight, kept.divisor, cotangent
 
     def _tally(self, counts: torch.Tensor, sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Count the valid pixels, the hard ones, and how many are kept at least; add the losses of the hard ones."""
@@ -154,6 +187,7 @@ class Device:
         return (*sizes, *x, logits.stride(axis), *y, *u, *of_gradient, self._ignored or 0)
 
     def _flags(self) -> dict[str, bool]:
+        """Say which of the arrays and options there are."""
         return {
             "IGNORES": self._ignored is not None,
             "WEIGHTED": self._inputs.weight is not None,
@@ -169,6 +203,19 @@ class Device:
 
 def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.Tensor) -> Device | None:
     """Give the call on its device, where `others` must be too; None if the kernels are not for it, or not there."""
+    kernels = None if is_resized(inputs, options) else kernels_of(inputs, options, *others)
+    return None if kernels is None else Device(engine, inputs, options, kernels)
+
+
+def is_resized(inputs: Inputs, options: Options) -> bool:
+    """Tell whether logits and labels are of different sizes, which the check of the arguments has allowed."""
+    shape = list(inputs.logits.shape)
+    del shape[options.axis]
+    return shape != list(inputs.labels.shape)
+
+
+def kernels_of(inputs: Inputs, options: Options, *others: torch.Tensor) -> ModuleType | None:
+    """Give the kernels if they are there, and for such a call; `others` must be on the device, too."""
     logits, labels = inputs.logits, inputs.labels
     if logits.device.type not in DEVICES or logits.dtype not in _DTYPES or labels.numel() > _MOST_PIXELS:
         return None
@@ -177,10 +224,7 @@ def device_of(engine: Engine, inputs: Inputs, options: Options, *others: torch.T
     if not usual or not known or options.label_smoothing:
         return None
     given = (logits, labels, inputs.weight, inputs.pixel_weight, *options.arrays().values(), *others)
-    if not all(tensor is None or has_memory(tensor) for tensor in given):
-        return None
-    kernels = _kernels()
-    return None if kernels is None else Device(engine, inputs, options, kernels)
+    return _kernels() if all(tensor is None or has_memory(tensor) for tensor in given) else None
 
 
 def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor, *, per_image: bool) -> torch.Tensor | None:
@@ -188,7 +232,7 @@ def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor, *, 
     kernels = _kernels() if scores.device.type in DEVICES and scores.numel() <= _MOST_PIXELS else None
     if kernels is None or not all(map(has_memory, (scores, k, needed))):
         return None
-    with _current(scores.device):
+    with current(scores.device):
         if not per_image:
             return _search.kth_largest(kernels, scores, k, needed)
         rows = zip(scores.unbind(), k.flatten().unbind(), strict=True)
@@ -196,7 +240,7 @@ def kth_largest(scores: torch.Tensor, k: torch.Tensor, needed: torch.Tensor, *, 
         return torch.stack(found).reshape(k.shape) if found else scores.new_empty(k.shape)
 
 
-def _current(device: torch.device) -> AbstractContextManager[Any]:
+def current(device: torch.device) -> AbstractContextManager[Any]:
     """Make a device the current one: kernels start there, on its current stream."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
@@ -238,7 +282,7 @@ def _grid(inputs: Inputs, axis: int, *gradient: torch.Tensor) -> Any:
     return lay_out(shape, x, inputs.labels.stride(), u, *g)
 
 
-def _contiguous(inputs: Inputs) -> Inputs:
+def contiguous(inputs: Inputs) -> Inputs:
     weights = inputs.pixel_weight
     return replace(
         inputs,

@@ -16,8 +16,9 @@ class Kept:
     ----------
     scores : torch.Tensor
         What each pixel was ranked by, in the shape of the labels; that of an ignored pixel is not looked at.
-    nlls : torch.Tensor or None
-        The loss of each pixel without its weights, from who keeps it: the backward pass on a device needs it.
+    norms : torch.Tensor or None
+        What the backward pass on a device makes probabilities with, from who keeps it: of each pixel the loss without
+        its weights, or where logits are resized two numbers.
     cut : Cut
         The selection.
     divisor : torch.Tensor
@@ -25,15 +26,15 @@ class Kept:
     """
 
     scores: torch.Tensor
-    nlls: torch.Tensor | None
+    norms: torch.Tensor | None
     cut: Cut
     divisor: torch.Tensor
 
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
         """Give all in one row, as `of` takes them."""
-        return (self.scores, self.nlls, self.divisor, self.cut.value, self.cut.tie_weight, self.cut.count)
+        return (self.scores, self.norms, self.divisor, self.cut.value, self.cut.tie_weight, self.cut.count)
 
     @staticmethod
-    def of(scores: torch.Tensor, nlls: torch.Tensor | None, divisor: torch.Tensor, *cut: torch.Tensor) -> "Kept":
+    def of(scores: torch.Tensor, norms: torch.Tensor | None, divisor: torch.Tensor, *cut: torch.Tensor) -> "Kept":
         """Put a row of tensors together again."""
-        return Kept(scores, nlls, Cut(*cut), divisor)
+        return Kept(scores, norms, Cut(*cut), divisor)

@@ -67,12 +67,30 @@ def _scale(weight, pixel_weight, index, place, looked, T: tl.constexpr, WEIGHTED
 
 
 @triton.jit
+def _selection(loss, cut, tie_weight):
+    """Weigh each pixel."""
+    last = tl.load(cut)
+    return tl.where(loss <= last, tl.where(loss == last, tl.load(tie_weight), 0.0), 1.0)
+
+
+@triton.jit
+def _factor(loss, valid, scale, cut, tie_weight, divisor, cotangent):
+    """Tell which pixels have a gradient, and by what their softmax less their label is multiplied."""
+    selection, is_nan = _selection(loss, cut, tie_weight), loss != loss
+    live = valid & (selection != 0) & ((scale != 0) | is_nan)
+    factor = selection * (tl.load(cotangent) / tl.load(divisor)) * scale
+    # A loss is NaN for what made it NaN then: an option, perhaps, that has changed since.
+    return live, tl.where(is_nan, float("nan"), factor)
+
+
+@triton.jit
 def _careful_sum(x, class_stride, inside, n_classes, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, T: tl.constexpr):
     """Give the largest logit of each pixel, and the sum of the exponentials of all less it."""
     largest = tl.full([BLOCK_P], -_INFINITY, T)
     for first in range(0, n_classes, BLOCK_C):
         logit, _ = _logits(x, class_stride, first, inside, n_classes, BLOCK_C, T)
-        largest = tl.maximum(largest, tl.max(logit, axis=1))
+        here = tl.max(logit, axis=1)
+        largest = tl.where(here > largest, here, largest)  # a maximum makes Triton 3.3 and 3.4 fail on the loop
     total = tl.zeros([BLOCK_P], T)
     for first in range(0, n_classes, BLOCK_C):
         logit, _ = _logits(x, class_stride, first, inside, n_classes, BLOCK_C, T)
@@ -349,15 +367,10 @@ def backward(
     inside = p < n_pixels
     place = _place(p, length, middle, y_outer, y_middle, y_inner)
     index, valid, known = _read_label(labels, place, inside, n_classes, ignore_index, IGNORES)
-    loss, last = tl.load(losses + p, mask=inside, other=-_INFINITY), tl.load(cut)
-    is_nan = loss != loss
-    selection = tl.where(loss <= last, tl.where(loss == last, tl.load(tie_weight), 0.0), 1.0)
+    loss = tl.load(losses + p, mask=inside, other=-_INFINITY)
     place = _place(p, length, middle, u_outer, u_middle, u_inner)
     scale = _scale(weight, pixel_weight, index, place, valid & known, T, WEIGHTED, SCALED)
-    live = valid & (selection != 0) & ((scale != 0) | is_nan)
-    factor = selection * (tl.load(cotangent) / tl.load(divisor)) * scale
-    # A loss is NaN for what made it NaN then: an option, perhaps, that has changed since.
-    factor = tl.where(is_nan, float("nan"), factor)
+    live, factor = _factor(loss, valid, scale, cut, tie_weight, divisor, cotangent)
     out = gradient + _place(p, length, middle, g_outer, g_middle, g_inner)
     G: tl.constexpr = gradient.dtype.element_ty
     if tl.max(live.to(tl.int32), axis=0) == 0:

@@ -10,6 +10,7 @@ from ohemloss._inputs import Inputs
 from ._cuda import device_of
 from ._host import host_of
 from ._kept import Kept
+from ._resized import resized_of
 
 
 class Call(Protocol):
@@ -26,4 +27,5 @@ class Call(Protocol):
 
 def call_of(engine: Engine, inputs: Inputs, options: Any, *others: torch.Tensor) -> Call | None:
     """Give the call, where `others` take part too; None if nobody serves it, so that the composite must run."""
-    return device_of(engine, inputs, options, *others) or host_of(inputs, options, *others)
+    call = device_of(engine, inputs, options, *others) or resized_of(engine, inputs, options, *others)
+    return call or host_of(inputs, options, *others)

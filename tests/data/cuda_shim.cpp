@@ -15,7 +15,7 @@
 #define __forceinline__ inline
 #define __noinline__
 #define __restrict__
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 
 static struct { unsigned int x; } threadIdx, blockIdx, gridDim;
 
@@ -73,6 +73,9 @@ static T __shfl_xor_sync(unsigned int mask, T x, int other) {
 }
 
 static inline void atomicAdd(unsigned int* at, unsigned int n) { *at += n; }
+
+template <class T>
+static inline T __ldg(const T* at) { return *at; }
 
 static inline float half_to_float(unsigned short bits) {
     _Float16 x;
