@@ -1,7 +1,8 @@
 """The command: `python -m benchmarks`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from ._cases import QUICK, Sizes, cases
 from ._results import Results
 from ._timing import Rounds, interleave
 
-_GROUPS = ("headline", "numpy", "jax", "sizes", "classes", "layouts", "dtypes", "line", "memory")
+_GROUPS = ("headline", "numpy", "jax", "sizes", "classes", "layouts", "dtypes", "line", "resized", "memory")
 _FEW = Rounds(warm=1, least=2, most=3, seconds=0.2)
 
 
@@ -40,13 +41,19 @@ def measure(sizes: Sizes, rounds: Rounds, groups: Sequence[str]) -> Results:
     console = Console(stderr=True)
     chosen = [case for case in cases(sizes) if case.group in groups]
     for case in track(chosen, "timing", console=console, transient=True, disable=not console.is_terminal):
-        results.times.append((case, interleave(case.build(), rounds)))
+        brief = replace(rounds, seconds=min(rounds.seconds, case.seconds))
+        results.times.append((case, interleave(case.build(), brief)))
     if "memory" in groups:
-        for backward in (False, True):
-            for variant in (OURS, EAGER):
-                probe = _memory.Probe(variant, backward, sizes.headline)
-                results.peaks.append((probe, _memory.measure(probe)))
+        results.peaks += [(probe, _memory.measure(probe)) for probe in _probes(sizes)]
     return results
+
+
+def _probes(sizes: Sizes) -> Iterator[_memory.Probe]:
+    variants = (OURS, EAGER)
+    for backward in (False, True):
+        yield from (_memory.Probe(variant, backward, sizes.headline) for variant in variants)
+    shape, ratio = sizes.resized[0]
+    yield from (_memory.Probe(variant, True, shape, ratio=ratio) for variant in variants)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

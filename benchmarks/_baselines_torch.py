@@ -18,6 +18,11 @@ def eager(logits: Tensor, labels: Tensor) -> Tensor:
     return hard.mean()
 
 
+def enlarged(logits: Tensor, labels: Tensor) -> Tensor:
+    """Enlarge logits of a lower resolution first."""
+    return eager(F.interpolate(logits, size=labels.shape[1:], mode="bilinear"), labels)
+
+
 def plain(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute the cross-entropy without mining."""
     return F.cross_entropy(logits, labels, ignore_index=IGNORE)

@@ -28,13 +28,18 @@ def torch_call(
     dtype: str = "float32",
     n: int | None = None,
 ) -> Call:
-    """Make a call on the first `n` images. Its leaf is its own: to free another's gradient would take its time."""
+    """Make a call on the first `n` images."""
     import torch
 
     loss = _torch_losses()[variant]
     logits, labels = _laid_out(
         torch.from_numpy(data.logits[:n]).to(getattr(torch, dtype)), torch.from_numpy(data.labels[:n]), layout
     )
+    return timed(loss, logits, labels, backward=backward)
+
+
+def timed(loss: Callable[..., Any], logits: Any, labels: Any, *, backward: bool) -> Call:
+    """Make a call on tensors. Its leaf is its own: to free another's gradient would take its time."""
     if not backward:
         return lambda: loss(logits, labels)
     leaf = logits.detach().requires_grad_()

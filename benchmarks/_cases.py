@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from . import _calls, _data
+from . import _calls, _data, _resized
 from ._calls import EAGER, HRNET, NAIVE, OPTAX, OURS, PLAIN
 from ._timing import Call
 
 Shape = tuple[int, int, int, int]
 
 _TYPICAL = 0.40
+_BRIEF = 0.7  # seconds
 _DTYPES = ("float16", "bfloat16", "float64")
 
 
@@ -26,6 +27,8 @@ class Case:
     build: Callable[[], dict[str, Call]]
     # Where the variants differ by it and not by the code.
     n_images: Mapping[str, int] = field(default_factory=dict)
+    # No longer than this, whatever the run allows.
+    seconds: float = math.inf
 
     def n_pixels(self, variant: str) -> int:
         """Give the number of pixels of a variant."""
@@ -43,6 +46,8 @@ class Sizes:
     classes: tuple[Shape, ...] = ((10, 2, 1024, 1024), (2, 19, 512, 1024), (1, 150, 256, 512), (1, 1000, 128, 160))
     layouts: Shape = (2, 19, 512, 1024)
     line: Shape = (8, 19, 1024, 1024)
+    # Logits, and how many times as large the labels are along each axis. The first ones are those of the headline.
+    resized: tuple[tuple[Shape, int], ...] = (((2, 19, 64, 128), 8), ((2, 19, 128, 256), 4), ((1, 150, 64, 64), 8))
 
 
 QUICK = Sizes(
@@ -51,6 +56,7 @@ QUICK = Sizes(
     classes=((1, 2, 256, 512), (1, 150, 64, 64), (1, 1000, 32, 32)),
     layouts=(1, 19, 128, 256),
     line=(8, 19, 64, 128),
+    resized=(((1, 19, 16, 32), 8), ((1, 150, 8, 8), 8)),
 )
 
 make = functools.lru_cache(maxsize=1)(_data.make)  # cases that follow each other share it
@@ -69,6 +75,9 @@ def cases(sizes: Sizes) -> Iterator[Case]:
         yield from _both_ways("layouts", layout, sizes.layouts, layout=layout)
     for dtype in _DTYPES:
         yield from _both_ways("dtypes", dtype, sizes.layouts, dtype=dtype)
+    for i, (shape, ratio) in enumerate(sizes.resized):
+        for hard in (_TYPICAL,) if i else sizes.regimes:
+            yield from _resized_both_ways(shape, ratio, hard)
 
 
 def _headline(shape: Shape, hard: float) -> Iterator[Case]:
@@ -100,6 +109,18 @@ def _both_ways(group: str, name: str, shape: Shape, **how: str) -> Iterator[Case
             }
 
         yield Case(group, name, backward, shape, build)
+
+
+def _resized_both_ways(shape: Shape, ratio: int, hard: float) -> Iterator[Case]:
+    n, c, h, w = shape
+    for backward in (False, True):
+
+        def build(backward: bool = backward) -> dict[str, Call]:
+            data = _resized.make(shape, ratio, hard)
+            return {variant: _resized.call(variant, data, backward=backward) for variant in (OURS, EAGER)}
+
+        name = f"C = {c}, {ratio} x, {hard:.0%}"
+        yield Case("resized", name, backward, (n, c, ratio * h, ratio * w), build, seconds=_BRIEF)
 
 
 def _line(shape: Shape) -> Iterator[Case]:

@@ -1,8 +1,10 @@
 """CuPy and JAX on a GPU: the time of a call that waits for its result, of calls in a row."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,32 +12,47 @@ import numpy as np
 
 import ohemloss
 
-from . import _baselines, _data
+from . import _baselines, _data, _resized
 from ._gpu import Shape
 
 _CALLS, _ROUNDS = 10, 7  # started in a row, so that the host's part of one is hidden behind another
 
 
-def rows(shape: Shape) -> Iterator[dict[str, Any]]:
-    """Measure what is installed and finds a device."""
+@dataclass(frozen=True)
+class _Case:
+    """Logits, and labels `times` as large along each axis."""
+
+    shape: Shape
+    times: int
+    data: _data.Data
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"resize": "bilinear"} if self.times > 1 else {}
+
+
+def rows(shape: Shape, resized: tuple[Shape, int]) -> Iterator[dict[str, Any]]:
+    """Measure what is installed and finds a device, on logits of a shape, and on others that are resized."""
+    small, times = resized
     for hard in _data.REGIMES:
-        data = _data.make(shape, hard)
-        for name, calls in (("CuPy", _cupy_calls), ("JAX", _jax_calls)):
-            found = {what: _seconds(*call) for what, call in calls(data).items()}
-            for what, seconds in found.items():
-                yield {"library": name, "what": what, "shape": shape, "hard": hard, "ms": seconds * 1e3}
+        cases = (_Case(shape, 1, _data.make(shape, hard)), _Case(small, times, _resized.make(small, times, hard)))
+        for case, (name, calls) in itertools.product(cases, (("CuPy", _cupy_calls), ("JAX", _jax_calls))):
+            of_case = {"shape": case.shape, "times": case.times, "hard": hard}
+            for what, call in calls(case).items():
+                yield {"library": name, "what": what, **of_case, "ms": _seconds(*call) * 1e3}
 
 
 def text(row: dict[str, Any]) -> str:
     """Say one measurement in a line."""
     shape = "x".join(map(str, row["shape"]))
-    return f"{row['library']}, {row['what']}, {shape} float32, {row['hard']:.0%} hard: {row['ms']:.3f} ms"
+    resized = f" to {row['times']} x" if row["times"] > 1 else ""
+    return f"{row['library']}, {row['what']}, {shape}{resized} float32, {row['hard']:.0%} hard: {row['ms']:.3f} ms"
 
 
 Calls = dict[str, tuple[Callable[[], Any], Callable[[Any], object]]]
 
 
-def _cupy_calls(data: _data.Data) -> Calls:
+def _cupy_calls(case: _Case) -> Calls:
     try:
         import cupy
 
@@ -43,27 +60,30 @@ def _cupy_calls(data: _data.Data) -> Calls:
             return {}
     except ImportError:
         return {}
-    logits, labels = cupy.asarray(data.logits), cupy.asarray(data.labels)
+    logits, labels = cupy.asarray(case.data.logits), cupy.asarray(case.data.labels)
 
     def wait(_: Any) -> object:
         return cupy.cuda.get_current_stream().synchronize()
 
     return {
-        "forward": (lambda: ohemloss.ohem_cross_entropy(logits, labels), wait),
-        "value and gradient": (lambda: ohemloss.value_and_grad(logits, labels), wait),
+        "forward": (lambda: ohemloss.ohem_cross_entropy(logits, labels, **case.options), wait),
+        "value and gradient": (lambda: ohemloss.value_and_grad(logits, labels, **case.options), wait),
     }
 
 
-def _jax_calls(data: _data.Data) -> Calls:
+def _jax_calls(case: _Case) -> Calls:
     try:
         import jax
 
         jax.devices("gpu")
     except (ImportError, RuntimeError):
         return {}
-    logits, labels = jax.numpy.asarray(data.logits), jax.numpy.asarray(data.labels.astype(np.int32))
+    logits, labels = (jax.numpy.asarray(a) for a in (case.data.logits, case.data.labels.astype(np.int32)))
+    losses: dict[str, Callable[..., Any]] = {"": partial(ohemloss.ohem_cross_entropy, **case.options)}
+    if case.times == 1:
+        losses[" of optax with top_k"] = _baselines.optax_loss()
     found: Calls = {}
-    for name, loss in (("", ohemloss.ohem_cross_entropy), (" of optax with top_k", _baselines.optax_loss())):
+    for name, loss in losses.items():
         for what, function in (("forward", loss), ("value and gradient", jax.value_and_grad(loss))):
             found[f"{what}{name}"] = (partial(jax.jit(function), logits, labels), jax.block_until_ready)
     return found

@@ -8,11 +8,12 @@ program, this is that process: its argument is a `Probe` in JSON, and it prints 
 import contextlib
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
@@ -23,23 +24,24 @@ _PAGE_BYTES = 1024
 
 @dataclass(frozen=True)
 class Probe:
-    """What is called: a variant of PyTorch, forward or also backward, on data of a shape."""
+    """What is called: a variant of PyTorch, forward or also backward, on logits of a shape that `ratio` enlarges."""
 
     variant: str
     backward: bool
     shape: tuple[int, int, int, int]
     hard: float = 0.40
+    ratio: int = 1
 
     @property
     def n_pixels(self) -> int:
-        """The number of pixels."""
+        """The number of pixels of the labels."""
         n, _, h, w = self.shape
-        return n * h * w
+        return n * h * w * self.ratio**2
 
     @property
     def gradient_bytes(self) -> int:
         """The size of a float32 gradient."""
-        return 4 * self.n_pixels * self.shape[1]
+        return 4 * math.prod(self.shape)
 
 
 def measure(probe: Probe) -> int:
@@ -89,17 +91,20 @@ def _status(name: str) -> int:
 
 
 def _main(text: str) -> None:
-    from . import _calls, _data
-
     fields = json.loads(text)
     probe = Probe(**fields | {"shape": tuple(fields["shape"])})
     n, c, h, w = probe.shape
     # What is made once, code and threads, is made here: on half the rows, since small images may go another way.
-    small = _data.make((n, c, max(1, h // 2), w), probe.hard)
-    _calls.torch_call(probe.variant, small, backward=probe.backward)()
-    del small
-    call = _calls.torch_call(probe.variant, _data.make(probe.shape, probe.hard), backward=probe.backward)
-    print(extra_peak(call))
+    _call(replace(probe, shape=(n, c, max(1, h // 2), w)))()
+    print(extra_peak(_call(probe)))
+
+
+def _call(probe: Probe) -> Callable[[], object]:
+    from . import _calls, _data, _resized
+
+    if probe.ratio == 1:
+        return _calls.torch_call(probe.variant, _data.make(probe.shape, probe.hard), backward=probe.backward)
+    return _resized.call(probe.variant, _resized.make(probe.shape, probe.ratio, probe.hard), backward=probe.backward)
 
 
 if __name__ == "__main__":

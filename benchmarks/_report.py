@@ -13,7 +13,7 @@ from ._targets import Target, targets
 
 LEGEND = (
     "\nours    ohemloss\n"
-    "eager   F.cross_entropy, a mask, topk\n"
+    "eager   F.cross_entropy, a mask, topk; for resized logits after F.interpolate\n"
     "plain   F.cross_entropy, nothing mined\n"
     "HRNet   F.cross_entropy, and all probabilities sorted\n"
     "naive   NumPy on whole arrays\n"
@@ -62,7 +62,8 @@ def _memory_table(results: Results) -> Table:
     table = _table("peak memory of one call", ("what", "variant"), ("MiB", "bytes / pixel", "of a gradient"))
     for row in results.memory_rows():
         numbers = (f"{row['MiB']:.1f}", f"{row['bytes_per_pixel']:.1f}", f"{row['gradients']:.2f} x")
-        table.add_row(_way(row["backward"]), row["variant"], *numbers)
+        way = _way(row["backward"]) + (f", resized {row['ratio']} x" if row["ratio"] > 1 else "")
+        table.add_row(way, row["variant"], *numbers)
     return table
 
 

@@ -26,9 +26,10 @@ class Results:
             if backward in (None, case.backward) and name in ("", case.name)
         ]
 
-    def peak(self, variant: str, *, backward: bool) -> tuple[Probe, int] | None:
+    def peak(self, variant: str, *, backward: bool, resized: bool = False) -> tuple[Probe, int] | None:
         """Find a peak."""
-        found = [pair for pair in self.peaks if (pair[0].variant, pair[0].backward) == (variant, backward)]
+        asked = (variant, backward, resized)
+        found = [pair for pair in self.peaks if (pair[0].variant, pair[0].backward, pair[0].ratio > 1) == asked]
         return found[0] if found else None
 
     def nanoseconds(self, group: str) -> list[float]:
@@ -59,6 +60,7 @@ class Results:
                 "variant": probe.variant,
                 "backward": probe.backward,
                 "shape": list(probe.shape),
+                "ratio": probe.ratio,
                 "MiB": peak / 2**20,
                 "bytes_per_pixel": peak / probe.n_pixels,
                 "gradients": peak / probe.gradient_bytes,

@@ -48,6 +48,8 @@ def targets(results: Results) -> list[Target]:
     faster(f"NumPy: {NAIVE}", 4, ratios(["numpy"], NAIVE))
     faster(f"JAX, forward: {OPTAX}", 4, ratios(["jax"], OPTAX, backward=False))
     faster(f"JAX, with gradient: {OPTAX}", 2.5, ratios(["jax"], OPTAX, backward=True))
+    for way, backward in (("forward", False), ("with gradient", True)):
+        faster(f"resized, {way}: {EAGER}", 4, ratios(["resized"], EAGER, backward=backward))
     for group in _SHAPES:
         faster(f"{group}: {EAGER}", 1, ratios([group], EAGER))
     return [*found, *_line(results), *_memory(results)]
@@ -62,10 +64,10 @@ def _line(results: Results) -> Iterator[Target]:
 
 
 def _memory(results: Results) -> Iterator[Target]:
-    for backward in (False, True):
-        found = results.peak(OURS, backward=backward)
+    for backward, resized in ((False, False), (True, False), (True, True)):
+        found = results.peak(OURS, backward=backward, resized=resized)
         if found:
             probe, peak = found
             bound = _PER_PIXEL * probe.n_pixels + _BLOCKS + backward * probe.gradient_bytes
-            name = f"peak memory, {'with gradient' if backward else 'forward'}"
+            name = f"peak memory, {'with gradient' if backward else 'forward'}{', resized' if resized else ''}"
             yield Target(name, bound / 2**20, peak / 2**20, at_least=False, unit="MiB")

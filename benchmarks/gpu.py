@@ -15,7 +15,7 @@ from torch import Tensor
 
 import ohemloss
 
-from . import _baselines_torch, _data, _gpu, _gpu_others, _machine
+from . import _baselines_torch, _data, _gpu, _gpu_others, _gpu_resized, _machine
 from ._gpu import Shape
 
 OURS = "ours"
@@ -46,15 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += _rows(shape, device, clock, compiled=not options.quick)
     console.print(_table(rows))
     console.print(LEGEND)
+    cases = _gpu_resized.QUICK if options.quick else _gpu_resized.CASES
+    resized = list(_gpu_resized.rows(cases, device, clock, _DTYPES))
+    console.print(_gpu_resized.table(resized))
+    console.print(_gpu_resized.LEGEND)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    others = list(_gpu_others.rows(_QUICK[0] if options.quick else SHAPES[0]))
+    others = list(_gpu_others.rows(_QUICK[0] if options.quick else SHAPES[0], cases[min(1, len(cases) - 1)]))
     for line in others:
         console.print(_gpu_others.text(line), markup=False)
     if device.type == "cuda":
         console.print(_gpu.check_that_nobody_waits(ohemloss.ohem_cross_entropy, *_arrays(SHAPES[2], 0.03, device)))
+        arrays = _gpu_resized.arrays(*_gpu_resized.CASES[-1], 0.03, device)
+        console.print(f"resized: {_gpu.check_that_nobody_waits(_gpu_resized.ours, *arrays)}")
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "torch": rows, "others": others}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": machine, "torch": rows, "resized": resized, "others": others}, indent=1) + "\n"
+        )
 
 
 def _rows(shape: Shape, device: torch.device, clock: _gpu.Clock, *, compiled: bool) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """The benchmarks: what they compare gives the same numbers, on data as announced, in turn, and memory is seen."""
 
+import itertools
 import json
 import sys
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tests import _processes
 
 pytest.importorskip("benchmarks", reason="the sources are not here")
 
-from benchmarks import _baselines, _calls, _cases, _data, _timing
+from benchmarks import _baselines, _calls, _cases, _data, _resized, _timing
 
 SHAPE = (2, 5, 48, 64)
 ONCE = _timing.Rounds(warm=0, least=1, most=1, seconds=0)
@@ -22,6 +24,7 @@ TINY = _cases.Sizes(
     classes=((1, 2, 16, 16),),
     layouts=(1, 3, 16, 16),
     line=(8, 2, 16, 16),
+    resized=(((1, 3, 4, 4), 4), ((1, 5, 2, 3), 8)),
 )
 
 
@@ -62,6 +65,28 @@ def test_share_of_hard_by_the_definition(data):
     valid = data.labels != _data.IGNORE
     own = np.take_along_axis(p, np.where(valid, data.labels, 0)[:, None], 1)[:, 0]
     assert _data.share_of_hard(data) == pytest.approx(np.mean(own[valid] < 0.7), abs=1e-3)
+
+
+@pytest.mark.parametrize("hard", _data.REGIMES)
+@pytest.mark.parametrize(("shape", "ratio"), [((2, 5, 24, 32), 4), ((1, 19, 16, 32), 8)], ids=str)
+def test_regimes_of_resized_logits(shape, ratio, hard):
+    torch = pytest.importorskip("torch")
+    data = _resized.make(shape, ratio, hard)
+    n, _, h, w = shape
+    size = (ratio * h, ratio * w)
+    assert (data.logits.shape, data.labels.shape) == (shape, (n, *size))
+    assert data.logits.dtype == np.float32
+    enlarged = torch.nn.functional.interpolate(torch.from_numpy(data.logits), size=size, mode="bilinear").numpy()
+    # Measured on some of the rows.
+    assert _data.share_of_hard(_data.Data(enlarged, data.labels)) == pytest.approx(hard, abs=0.05)
+
+
+def test_eager_on_enlarged_logits_is_ours():
+    torch = pytest.importorskip("torch")
+    for hard, backward in itertools.product(_data.REGIMES, (False, True)):
+        data = _resized.make((2, 5, 6, 8), 8, hard)
+        ours, eager = (_resized.call(name, data, backward=backward)() for name in (_calls.OURS, _calls.EAGER))
+        torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-6)
 
 
 def test_eager_is_ours(data):
@@ -195,6 +220,10 @@ def test_memory_of_a_loss():
     assert probe.n_pixels == 256 * 256
     # At least the gradient and the probabilities.
     assert 1.9 < _memory.measure(probe) / probe.gradient_bytes < 10
+    probe = _memory.Probe(_calls.EAGER, True, (1, 19, 32, 32), ratio=8)
+    assert (probe.n_pixels, probe.gradient_bytes) == (256 * 256, 4 * 19 * 32 * 32)
+    # At least the enlarged logits, their probabilities, and their gradient.
+    assert 2.9 * 64 < _memory.measure(probe) / probe.gradient_bytes < 10 * 64
 
 
 def test_memory_probe_that_fails():
@@ -225,6 +254,7 @@ def test_cases(results):
         "layouts": 3 * 2 * 2,
         "dtypes": 3 * 2 * 2,
         "line": 4,
+        "resized": 2 * 2 * 2,
     }
     line = [row for row in rows if row["group"] == "line"]
     assert [round(1e6 * row["ms"] / row["ns_per_pixel"]) for row in line] == [256, 512, 1024, 2048]
@@ -255,9 +285,12 @@ def test_targets(results):
     probe = _memory.Probe(_calls.OURS, True, (1, 19, 1024, 1024))
     peaks = [(probe, 19 * 4 * 2**20 + 21 * 2**20), (_memory.Probe(_calls.OURS, False, probe.shape), 2**20)]
     found = _targets.targets(Results(results.times, peaks))
-    assert len(found) == len({target.name for target in found}) == 11
+    assert len(found) == len({target.name for target in found}) == 13
     assert [target.met for target in found[-2:]] == [True, False]
     assert found[-1].bound == 19 * 4 + 12 + 8
+    probe = _memory.Probe(_calls.OURS, True, (1, 19, 128, 128), ratio=8)
+    (resized,) = _targets.targets(Results(peaks=[(probe, 2**20)]))
+    assert resized.bound == 19 / 16 + 12 + 8
     assert _targets.targets(Results()) == []
 
 
@@ -287,7 +320,7 @@ def test_command(results, monkeypatch, capsys, tmp_path):
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["times"] == list(results.rows())
     assert {"processor", "threads", "packages"} < set(written["machine"])
-    assert len(written["targets"]) == 9
+    assert len(written["targets"]) == 11
 
 
 def test_wrong_use(capsys):
@@ -304,8 +337,13 @@ class TestGpu:
     """The program for GPUs, tried on the host: its figures mean nothing here, but all of it runs."""
 
     @pytest.fixture(autouse=True)
-    def _needs_torch(self):
+    def _quickly(self, monkeypatch):
         pytest.importorskip("torch")
+        from benchmarks import _gpu, _gpu_others
+
+        monkeypatch.setattr(_gpu, "_SPENT", 0)
+        for name in ("_CALLS", "_ROUNDS"):
+            monkeypatch.setattr(_gpu_others, name, 1)
 
     def test_runs(self, capsys, tmp_path):
         from benchmarks import gpu
@@ -322,6 +360,137 @@ class TestGpu:
         for row in rows:
             assert set(row["ratios"]) == {"a", "b", "c"}
             assert row["forward_ms"] > 0 < row["backward_ms"]
+        assert "1x19x8x16" in printed
+        resized = json.loads(file.read_text(encoding="utf-8"))["resized"]
+        assert [(row["times"], row["dtype"]) for row in resized] == [(4, "float32"), (4, "bfloat16")] * 3
+
+    def test_runs_on_a_device(self, device, capsys, monkeypatch, tmp_path):
+        """All that a device alone is asked for, too: of one that does nothing."""
+        from benchmarks import _gpu, gpu
+
+        checked = []
+
+        def check(loss, logits, labels):
+            checked.append((tuple(logits.shape), tuple(labels.shape), loss(logits, labels).item() > 0))
+            return "nobody waits"
+
+        monkeypatch.setattr(_gpu, "check_that_nobody_waits", check)
+        file = tmp_path / "gpu.json"
+        gpu.main(["--quick", "--json", str(file)])
+        printed = capsys.readouterr().out
+        assert "device: a stand-in" in printed
+        assert printed.count("nobody waits") == 2
+        assert checked == [((1, 19, 32, 64), (1, 32, 64), True), ((1, 19, 8, 16), (1, 32, 64), True)]
+        assert device["held"] > 100
+        assert json.loads(file.read_text(encoding="utf-8"))["machine"]["device"] == "a stand-in"
+
+    @pytest.fixture
+    def device(self, monkeypatch):
+        """Stand-ins for what runs on a device; the arrays stay small, and on the host."""
+        import torch
+
+        from benchmarks import _gpu_resized, gpu
+
+        noted = {"held": 0, "marks": 0, "peak": 1000, "now": 400}
+
+        class Event:
+            def __init__(self, enable_timing):
+                assert enable_timing
+
+            def record(self):
+                noted["marks"] += 1
+                self.at = noted["marks"]
+
+            def synchronize(self):
+                """Nothing runs."""
+
+            def elapsed_time(self, later):
+                return 1.0 * (later.at - self.at)
+
+        def hold(cycles):
+            noted["held"] += cycles > 0
+
+        stand_ins = {
+            "Event": Event,
+            "_sleep": hold,
+            "is_available": lambda: True,
+            "get_device_name": lambda device: "a stand-in",
+            "memory_allocated": lambda device: noted["now"],
+            "max_memory_allocated": lambda device: noted["peak"],
+            **dict.fromkeys(("empty_cache", "synchronize", "reset_peak_memory_stats"), lambda *device: None),
+        }
+        for name, stand_in in stand_ins.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        host, arrays, resized = torch.device("cpu"), gpu._arrays, _gpu_resized.arrays
+        monkeypatch.setattr(gpu, "_arrays", lambda shape, hard, device: arrays(gpu._QUICK[0], hard, host))
+        monkeypatch.setattr(
+            _gpu_resized, "arrays", lambda shape, times, hard, device: resized(*_gpu_resized.QUICK[0], hard, host)
+        )
+        return noted
+
+    def test_clock_and_peak_of_a_device(self, device):
+        import torch
+
+        from benchmarks import _gpu
+
+        clock = _gpu.DeviceClock()
+        first, last = clock.mark(), clock.mark()
+        assert clock.seconds(first, last) == 1e-3
+        ran = []
+        assert _gpu._peak(lambda: ran.append(1), torch.device("cuda")) == 600
+        assert ran == [1]
+
+    def test_check_that_nobody_waits(self, monkeypatch):
+        """A graph that replays nothing leaves the numbers of before, and a wait is an error."""
+        import torch
+
+        from benchmarks import _gpu
+
+        modes = []
+        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+        for name in ("Stream", "current_stream", "CUDAGraph", "stream", "graph"):
+            monkeypatch.setattr(torch.cuda, name, unittest.mock.MagicMock())
+        data = _data.make((2, 5, 8, 8), 0.4)
+        logits, labels = torch.from_numpy(data.logits), torch.from_numpy(data.labels)
+        assert "0 host" in _gpu.check_that_nobody_waits(lambda x, y: (0 * x).sum(), logits, labels)
+        assert modes == ["error", "default"]
+        with pytest.raises(RuntimeError, match="other numbers"):
+            _gpu.check_that_nobody_waits(ohemloss.ohem_cross_entropy, logits, labels)
+
+        def wait(x, y):
+            if modes[-1] == "error":
+                msg = "called a synchronizing operation"
+                raise RuntimeError(msg)
+            return (0 * x).sum()
+
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            _gpu.check_that_nobody_waits(wait, logits, labels)
+        assert modes[-1] == "default"
+
+    def test_other_libraries(self, monkeypatch):
+        """CuPy's part on NumPy, JAX's on the host."""
+        pytest.importorskip("optax")
+        jax = pytest.importorskip("jax")
+        from benchmarks import _gpu_others
+
+        cupy, host = unittest.mock.MagicMock(asarray=np.asarray), jax.devices("cpu")
+        cupy.cuda.is_available.return_value = True
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setattr(jax, "devices", lambda kind: host)
+        monkeypatch.setattr(_data, "REGIMES", (0.4,))
+        found = list(_gpu_others.rows((1, 19, 32, 64), ((1, 19, 8, 16), 4)))
+        both = ["forward", "value and gradient"]
+        baseline = [f"{what} of optax with top_k" for what in both]
+        assert [(row["library"], row["what"], row["times"]) for row in found] == [
+            *(("CuPy", what, 1) for what in both),
+            *(("JAX", what, 1) for what in both + baseline),
+            *((library, what, 4) for library in ("CuPy", "JAX") for what in both),
+        ]
+        assert all(row["ms"] > 0 for row in found)
+        assert _gpu_others.text(found[-1]).startswith("JAX, value and gradient, 1x19x8x16 to 4 x float32, 40% hard: ")
+        cupy.cuda.is_available.return_value = False
+        monkeypatch.setattr(jax, "devices", unittest.mock.Mock(side_effect=RuntimeError("no such platform")))
+        assert list(_gpu_others.rows((1, 19, 8, 16), ((1, 19, 8, 16), 4))) == []
 
     def test_without_a_device(self):
         import torch
@@ -356,3 +525,17 @@ class TestGpu:
         assert found["backward_share"] == pytest.approx(16400 / 2 / 4400)
         assert found["bytes_per_pixel_beyond_gradient"] == 4
         assert found["ratios"] == {"a": 2.0}
+
+    def test_figures_of_resized_logits(self):
+        import torch
+
+        from benchmarks import _gpu, _gpu_resized
+
+        logits, labels = torch.empty(1, 19, 5, 5), torch.empty(1, 10, 10)
+        step = _gpu.Step([2.0, 1.0, 4.0], [1.0, 3.0, 2.0], logits.nbytes + 1200)
+        slow = _gpu.Step([4.0, 2.0, 8.0], [2.0, 6.0, 4.0], 10 * (logits.nbytes + 1200))
+        found = _gpu_resized.figures({"ours": step, "e": slow}, logits, labels)
+        assert found["forward_G_per_s"] == found["backward_G_per_s"] == 1900 / 2 / 1e9
+        assert found["bytes_per_pixel_beyond_gradient"] == 12
+        assert found["memory_share"] == 0.1
+        assert found["ratio"] == 2.0
