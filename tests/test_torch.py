@@ -764,6 +764,8 @@ def test_supports_every_option():
     assert backend.supports == {
         *names,
         "rule",
+        "resize",
+        "align_corners",
         "pixel_weight",
         "positives",
         *(f"{name} as an array" for name in MAY_BE_ARRAYS),
