@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from ._engine import CrossEntropy, Engine, KthLargest, Total, same
+from ._engine import CrossEntropy, Engine, Join, KthLargest, Total, same
 from ._inputs import Inputs
 from ._kth import kth_largest
 from ._options import Options
@@ -26,6 +26,12 @@ class ValueAndGradFunction(Protocol):
     def __call__(self, engine: Engine, inputs: Inputs, options: Options, /) -> tuple[Array, Array]: ...
 
 
+class JoinFunction(Protocol):
+    """Give the sum over what the option of the library says."""
+
+    def __call__(self, value: Any, /) -> Join: ...
+
+
 def device_of(array: Array) -> Device | None:
     """Give the device of an array as the standard has it."""
     return getattr(array, "device", None)
@@ -38,6 +44,11 @@ def host_view(array: Array) -> Array | None:
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None  # lazy, traced, or without memory of its own
     return array if int(kind) == 1 else None
+
+
+def one_device(array: Array) -> int:
+    """Count the device that an array is on."""
+    return 1
 
 
 def no_objection(array: Array) -> str | None:
@@ -68,6 +79,15 @@ class Backend:
     cross_entropy, kth_largest, total : callable
         Replacements of steps of the composite; see `ohemloss._softmax.cross_entropy`, `ohemloss._kth.kth_largest` and
         `ohemloss._total.total`.
+    n_devices : callable
+        ``n_devices(array)``: how many devices or processes the array is spread over. Default: 1.
+    group_option : str or None
+        The option by which a call says what its batch is spread over: "axis_name", "process_group", or None.
+    join : callable or None
+        ``join(value)``: for a value of that option the function that adds up what each place has, of 0-d and 1-d
+        arrays, see `ohemloss._engine.Join`; hashable where options are. It raises TypeError or ValueError for a value
+        that has no meaning. All places call it equally often, with arrays of the same shape and dtype, whatever their
+        data.
     loss, value_and_grad : callable or None
         Replacements of the whole. Each may return NotImplemented for a call that it does not want.
     supports : set of str
@@ -89,6 +109,9 @@ class Backend:
     cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total
+    n_devices: Callable[[Array], int] = one_device
+    group_option: str | None = None
+    join: JoinFunction | None = None
     loss: LossFunction | None = None
     value_and_grad: ValueAndGradFunction | None = None
     supports: AbstractSet[str] = frozenset()

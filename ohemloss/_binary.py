@@ -1,6 +1,6 @@
 """The binary cross-entropy of the hard elements, and its gradient in closed form."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ._compared import ComparedWithTypes
@@ -10,8 +10,9 @@ from ._mining import MinKept
 from ._mining_rule import MiningRule
 from ._options import Options, Reduction
 from ._rule import mining_quota, out_of_range
-from ._selection import divide, reduce, select
+from ._selection import divide, reduce, select, whole
 from ._shapes import check_broadcast
+from ._spread import join_of
 from ._typing import Array
 from ._validation import (
     check_beside,
@@ -37,6 +38,8 @@ def ohem_binary_cross_entropy(
     pixel_weight: Array | None = None,
     positives: Array | None = None,
     reduction: Reduction = "mean",
+    axis_name: Any = None,
+    process_group: Any = None,
 ) -> Array:
     r"""
     Compute the binary cross-entropy of the hard elements.
@@ -64,6 +67,8 @@ def ohem_binary_cross_entropy(
         Bool, the shape of `labels`: elements that are selected in any case, and do not compete.
     reduction : {"mean", "sum", "none"}, optional
         As for `ohem_cross_entropy`. Default: "mean".
+    axis_name, process_group : optional
+        As for `ohem_cross_entropy`.
 
     Returns
     -------
@@ -94,7 +99,15 @@ def ohem_binary_cross_entropy(
     >>> round(float(ohemloss.ohem_binary_cross_entropy(logits, labels, where=labels < 2)), 4)
     0.6931
     """
-    call = _Call.prepare(logits, labels, where, thresh, min_kept, rule, pixel_weight, positives, reduction)
+    options = Options(
+        thresh=thresh,
+        min_kept=min_kept,
+        rule=rule,
+        reduction=reduction,
+        axis_name=axis_name,
+        process_group=process_group,
+    )
+    call = _Call.prepare(logits, labels, where, pixel_weight, positives, options)
     value, _ = call.run()
     return value
 
@@ -106,7 +119,7 @@ class OhemBCELoss(ComparedWithTypes):
 
     Parameters
     ----------
-    thresh, min_kept, rule, reduction : optional
+    thresh, min_kept, rule, reduction, axis_name, process_group : optional
         As for `ohem_binary_cross_entropy`.
 
     Raises
@@ -127,6 +140,8 @@ class OhemBCELoss(ComparedWithTypes):
     min_kept: MinKept = 1 / 16
     rule: MiningRule = MiningRule()
     reduction: Reduction = "mean"
+    axis_name: Any = None
+    process_group: Any = None
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning before the first batch comes."""
@@ -189,8 +204,7 @@ class OhemBCELoss(ComparedWithTypes):
         if self.reduction == "none":
             msg = "`reduction` of value_and_grad must be 'mean' or 'sum', so that the value is a number: got 'none'."
             raise ValueError(msg)
-        options = self._options()
-        call = _Call.prepare(logits, labels, where, pixel_weight=pixel_weight, positives=positives, **options)
+        call = _Call.prepare(logits, labels, where, pixel_weight, positives, Options(**self._options()))
         value, cotangents = call.run()
         return value, call.gradient(cotangents)
 
@@ -216,16 +230,12 @@ class _Call:
         logits: Array,
         labels: Array,
         where: Array | None,
-        thresh: Any,
-        min_kept: Any,
-        rule: MiningRule,
         pixel_weight: Array | None,
         positives: Array | None,
-        reduction: Reduction,
+        options: Options,
     ) -> "_Call":
-        options = Options(thresh=thresh, min_kept=min_kept, rule=rule, reduction=reduction)
         library = find_library("logits", logits)
-        engine = engine_for(library, logits)
+        engine = replace(engine_for(library, logits), join=join_of(library, options.axis_name, options.process_group))
         xp, dtype = engine.xp, compute_dtype(engine.xp, logits.dtype)
         check_dtype(library, "logits", logits, FLOATING, "a real floating")
         check_beside(library, "labels", labels, "logits", logits)
@@ -235,7 +245,7 @@ class _Call:
         for name, mask in (("where", where), ("positives", positives)):
             if mask is not None:
                 check_mask(library, name, mask, "labels", labels)
-        check_rule_for(rule, "labels", labels, positives)
+        check_rule_for(options.rule, "labels", labels, positives)
         if pixel_weight is not None:
             check_beside(library, "pixel_weight", pixel_weight, "logits", logits)
             check_dtype(library, "pixel_weight", pixel_weight, FLOATING, "a real floating")
@@ -245,7 +255,7 @@ class _Call:
         wrong = valid & ~((y >= 0.0) & (y <= 1.0))
         if library.backend.host_view(labels) is not None and look(xp.any(wrong), bool):
             msg = (
-                f"`labels` must lie in [0, 1] where they count: got {int(engine.count(wrong))} outside. "
+                f"`labels` must lie in [0, 1] where they count: got {int(engine.count_here(wrong))} outside. "
                 "Pass the elements that count as `where`."
             )
             raise ValueError(msg)
@@ -273,8 +283,8 @@ class _Call:
         quota = mining_quota(engine, self.options, losses)
         ones = engine.xp.astype(self.valid, losses.dtype)
         selection = select(engine, losses, scores, self.valid, quota, rule, self.positives, ones)
-        value = reduce(engine, losses, selection, rule, self.options.reduction)
-        return value, divide(engine, selection.weights, selection.divisor, rule, self.options.reduction)
+        value = whole(engine, reduce(engine, losses, selection, rule, self.options.reduction), self.options.reduction)
+        return value, divide(selection.weights, selection.divisor, self.options.reduction)
 
     def gradient(self, cotangents: Array) -> Array:
         """Give the gradient in the shape and the dtype of the logits; 0 where the cotangent is."""

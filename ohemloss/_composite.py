@@ -9,7 +9,7 @@ from ._options import Options
 from ._pixels import logits_gradient, pixel_losses
 from ._resize import shrink
 from ._rule import mining_quota
-from ._selection import Selection, divide, pool_of, positives_of, reduce, select
+from ._selection import Selection, divide, pool_of, positives_of, reduce, select, whole
 from ._softmax import Softmax
 from ._targets import Targets, read_targets
 from ._typing import Array
@@ -17,14 +17,18 @@ from ._typing import Array
 
 @dataclass(frozen=True)
 class Steps:
-    """The way to the value: what each pixel is and loses, what was asked for, what was selected, and the value."""
+    """
+    The way to the value: what each pixel is and loses, what was asked for, and what was selected.
+
+    `part` is what the value has from here: all of it, unless other places have a part of the batch.
+    """
 
     valid: Array
     losses: Array
     scores: Array
     quota: Quota
     selection: Selection
-    value: Array
+    part: Array
 
 
 def run_steps(engine: Engine, inputs: Inputs, options: Options) -> Steps:
@@ -36,7 +40,7 @@ def run_steps(engine: Engine, inputs: Inputs, options: Options) -> Steps:
 
 def loss(engine: Engine, inputs: Inputs, options: Options) -> Array:
     """See `ohemloss.ohem_cross_entropy`."""
-    return run_steps(engine, inputs, options).value
+    return whole(engine, run_steps(engine, inputs, options).part, options.reduction)
 
 
 def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Array, Array]:
@@ -47,10 +51,11 @@ def value_and_grad(engine: Engine, inputs: Inputs, options: Options) -> tuple[Ar
     steps = _steps(engine, *nlls, targets, inputs, options)
     softmax = replace(softmax, shifted=None)  # of the size of the logits
     selection = steps.selection
-    cotangents = divide(engine, selection.weights, selection.divisor, options.rule, options.reduction)
+    cotangents = divide(selection.weights, selection.divisor, options.reduction)
     selected = selection.weights != 0
     gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
-    return steps.value, _for_logits(engine, gradient, inputs, options)
+    value = whole(engine, steps.part, options.reduction)
+    return value, _for_logits(engine, gradient, inputs, options)
 
 
 def gradient_of_kept(
@@ -69,7 +74,7 @@ def gradient_of_kept(
     # A score that is NaN is so for what made it NaN then: an option, perhaps, that has changed since.
     weights = engine.where(scores == scores, weights, float("nan"))
     # Selected first: a pixel that is not must not see an infinite cotangent.
-    shares = divide(engine, weights, divisor, options.rule, options.reduction)
+    shares = divide(weights, divisor, options.reduction)
     cotangents = engine.where(selected, shares * cotangent, 0.0)
     softmax = Softmax.of(engine, inputs.logits, targets, options)
     gradient = logits_gradient(engine, softmax, targets, cotangents, selected, inputs.weight, options)
@@ -91,5 +96,5 @@ def _steps(
     selection = select(
         engine, losses, scores, targets.valid, quota, options.rule, inputs.positives, targets.class_scales
     )
-    value = reduce(engine, losses, selection, options.rule, options.reduction)
-    return Steps(targets.valid, losses, scores, quota, selection, value)
+    part = reduce(engine, losses, selection, options.rule, options.reduction)
+    return Steps(targets.valid, losses, scores, quota, selection, part)

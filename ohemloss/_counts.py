@@ -22,6 +22,8 @@ class Counts:
         The number of pixels that are not ignored.
     images : int or array
         The number of images: 1 where the counts are those of one.
+    devices : int
+        The number of devices or processes that share the batch by `axis_name` or `process_group`.
     positives : array
         The number of pixels that are selected in any case.
     selected : array
@@ -36,6 +38,7 @@ class Counts:
     valid: Array
     images: int | Array
     positives: Array
+    devices: int = 1
     selected: Array = None
     nonzero: Array = None
     selected_weight: Array = None

@@ -20,7 +20,9 @@ class OhemCELoss(ComparedWithTypes):
 
     Parameters
     ----------
-    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction, resize, align_corners : optional
+    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction : optional
+        As for `ohem_cross_entropy`.
+    resize, align_corners, axis_name, process_group : optional
         As for `ohem_cross_entropy`. With `weight` as a tuple of numbers one criterion serves every library.
 
     Raises
@@ -50,6 +52,8 @@ class OhemCELoss(ComparedWithTypes):
     reduction: Reduction = "mean"
     resize: Resize | None = None
     align_corners: bool = False
+    axis_name: Any = None
+    process_group: Any = None
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning before the first batch comes, and keep plain numbers."""

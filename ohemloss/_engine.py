@@ -32,6 +32,31 @@ def same(x: Array) -> Array:
     return x
 
 
+class Join(Protocol):
+    """Add up what each place has that the batch is spread over; differentiable as the library makes such a sum."""
+
+    def __call__(self, x: Array) -> Array: ...
+
+    @property
+    def size(self) -> int:
+        """The number of places."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The sum where what is here is all."""
+
+    size: int = 1
+
+    def __call__(self, x: Array) -> Array:
+        """Give back what came."""
+        return x
+
+
+ALONE = Alone()
+
+
 class CrossEntropy(Protocol):
     """See `ohemloss._softmax.cross_entropy`."""
 
@@ -52,7 +77,8 @@ class Engine:
     The namespace `xp`, the device of the call's arrays, and the replaceable steps.
 
     `device` is None where the library places new arrays by itself (under a trace, or lazily). `constant` takes an array
-    out of differentiation; a library that leaves it in does work for a derivative that is 0.
+    out of differentiation; a library that leaves it in does work for a derivative that is 0. `join` is the sum over the
+    places that the batch is spread over; what depends on all pixels goes through it, a few numbers at a time.
     """
 
     xp: Namespace
@@ -61,6 +87,19 @@ class Engine:
     cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total
+    join: Join = ALONE
+
+    @property
+    def is_spread(self) -> bool:
+        """Tell whether other places have a part of the batch."""
+        return self.join is not ALONE
+
+    def join_all(self, here: dict[str, Array]) -> dict[str, Array]:
+        """Add up several numbers of one dtype, in one exchange."""
+        if not self.is_spread:
+            return here
+        joined = self.join(self.xp.stack(list(here.values())))
+        return {name: joined[i] for i, name in enumerate(here)}
 
     def _beside(self) -> dict[str, Any]:
         return {} if self.device is None else {"device": self.device}
@@ -92,7 +131,7 @@ class Engine:
         return result if result.dtype == x.dtype else self.xp.astype(result, x.dtype)
 
     def sum_of_counts(self, counts: Array, axes: Axes = None, *, keepdims: bool = False) -> Array:
-        """Sum integers of the default dtype."""
+        """Sum integers of the default dtype, here."""
         try:
             return self.xp.sum(counts, axis=axes, keepdims=keepdims, dtype=counts.dtype)
         except TypeError:
@@ -100,7 +139,12 @@ class Engine:
             return self.xp.sum(counts, axis=axes, keepdims=keepdims)
 
     def count(self, mask: Array, axes: Axes = None) -> Array:
-        """Count the true elements, as an integer of the default dtype; over some axes, which are kept with length 1."""
+        """Count the true elements of the whole batch, or of each image along some axes, kept with length 1."""
+        here = self.count_here(mask, axes)
+        return self.join(here) if axes is None else here
+
+    def count_here(self, mask: Array, axes: Axes = None) -> Array:
+        """Count the true elements that are here, as an integer of the default dtype."""
         if axes is not None:
             return self.sum_of_counts(self.xp.astype(mask, self.arange(1).dtype), axes, keepdims=True)
         try:

@@ -9,6 +9,7 @@ from ._arrays import is_array
 from ._mining import Cut, MinKept
 from ._mining_rule import MiningRule
 from ._options import Options, Reduction, Resize
+from ._selection import whole
 from ._typing import Array
 from ._validation import check_label_values, prepare
 
@@ -49,6 +50,9 @@ class Trace:
         The selection in three scalars.
     value : array
         The loss, as `ohem_cross_entropy` returns it.
+    n_devices : int
+        How many devices or processes took part: those that the arrays are spread over, times those that the option for
+        it says. (Within a program that is compiled the first is not known, and taken for 1.)
     """
 
     labels: Array
@@ -62,6 +66,7 @@ class Trace:
     n_hard: Array
     cut: Cut
     value: Array
+    n_devices: int = 1
 
     @property
     def hard_losses(self) -> Array:
@@ -133,6 +138,8 @@ def explain(
     reduction: Reduction = "mean",
     resize: Resize | None = None,
     align_corners: bool = False,
+    axis_name: Any = None,
+    process_group: Any = None,
 ) -> Trace:
     """
     Compute the loss and keep every step of it.
@@ -143,7 +150,7 @@ def explain(
         As for `ohem_cross_entropy`.
     thresh, min_kept, rule, ignore_index, weight, pixel_weight, positives, label_smoothing, axis, reduction : optional
         As for `ohem_cross_entropy`.
-    resize, align_corners : optional
+    resize, align_corners, axis_name, process_group : optional
         As for `ohem_cross_entropy`.
 
     Returns
@@ -177,6 +184,8 @@ def explain(
         reduction=reduction,
         resize=resize,
         align_corners=align_corners,
+        axis_name=axis_name,
+        process_group=process_group,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     check_label_values(call)
@@ -194,5 +203,6 @@ def explain(
         selected=steps.selection.weights > 0,
         n_hard=mined.n_hard,
         cut=mined.cut,
-        value=steps.value,
+        value=whole(call.engine, steps.part, call.options.reduction),
+        n_devices=call.backend.n_devices(logits) * call.engine.join.size,
     )

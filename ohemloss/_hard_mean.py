@@ -1,7 +1,8 @@
 """The mining alone, over any loss per element."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from ._arrays import is_array
 from ._compared import ComparedWithTypes
@@ -11,7 +12,8 @@ from ._mining import MinKept
 from ._mining_rule import MiningRule
 from ._options import check_min_kept, check_rule, check_thresh
 from ._rule import out_of_range, quota
-from ._selection import reduce, select
+from ._selection import reduce, select, whole
+from ._spread import join_of
 from ._typing import Array
 from ._validation import (
     check_dtype,
@@ -37,6 +39,8 @@ def hard_mean(
     thresh: float | Array | None = None,
     min_kept: MinKept = 1 / 16,
     rule: MiningRule = MiningRule(),
+    axis_name: Any = None,
+    process_group: Any = None,
 ) -> Array:
     """
     Average the hard elements of a loss of your own.
@@ -59,6 +63,8 @@ def hard_mean(
         elements that count, rounded down, a function takes the `Counts` and returns either. Default: 1/16.
     rule : MiningRule, optional
         Which elements compete, and what their losses are divided by. Its ``rank_by`` must be "loss".
+    axis_name, process_group : optional
+        As for `ohem_cross_entropy`.
 
     Returns
     -------
@@ -103,7 +109,7 @@ def hard_mean(
             check_mask(library, name, mask, "losses", losses)
     if score is not None:
         check_score(library, score, losses)
-    engine = engine_for(library, losses)
+    engine = replace(engine_for(library, losses), join=join_of(library, axis_name, process_group))
     xp, dtype = engine.xp, compute_dtype(engine.xp, losses.dtype)
     valid = (losses == losses) | (losses != losses) if where is None else where  # true also for NaN
     losses = engine.where(valid, xp.astype(losses, dtype), 0.0)
@@ -114,7 +120,7 @@ def hard_mean(
     asked = quota(_cut(engine, thresh, losses), min_kept, rule, losses.ndim)
     ones = xp.astype(valid, dtype)
     selection = select(engine, losses, scores, valid, asked, rule, positives, ones)
-    return reduce(engine, losses, selection, rule, "mean")
+    return whole(engine, reduce(engine, losses, selection, rule, "mean"), "mean")
 
 
 def _cut(engine: Engine, thresh: float | Array | None, losses: Array) -> float | Array:
@@ -130,7 +136,7 @@ class HardMean(ComparedWithTypes):
 
     Parameters
     ----------
-    thresh, min_kept, rule : optional
+    thresh, min_kept, rule, axis_name, process_group : optional
         As for `hard_mean`.
 
     Examples
@@ -144,6 +150,8 @@ class HardMean(ComparedWithTypes):
     thresh: float | Array | None = None
     min_kept: MinKept = 1 / 16
     rule: MiningRule = MiningRule()
+    axis_name: Any = None
+    process_group: Any = None
 
     def __post_init__(self) -> None:
         """Refuse options that have no meaning before the first losses come, and keep plain numbers."""

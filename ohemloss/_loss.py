@@ -29,6 +29,8 @@ def ohem_cross_entropy(
     reduction: Reduction = "mean",
     resize: Resize | None = None,
     align_corners: bool = False,
+    axis_name: Any = None,
+    process_group: Any = None,
 ) -> Array:
     r"""
     Compute the cross-entropy of the hard pixels (online hard example mining).
@@ -74,6 +76,12 @@ def ohem_cross_entropy(
     align_corners : bool, optional
         Whether the first and the last places of logits and labels lie on each other, or the borders of both images.
         Default: False, the borders.
+    axis_name : hashable or tuple of hashable, optional
+        Of a library that maps functions over devices: the names of the mapped axes that the batch is spread over. Then
+        the loss is that of the whole batch, of which each place has a part. Default: None, what is here is all.
+    process_group : optional
+        The same of a library that runs in several processes: their group, or a device mesh of one dimension. All of
+        them must call the loss. Default: None.
 
     Returns
     -------
@@ -152,6 +160,8 @@ def ohem_cross_entropy(
         reduction=reduction,
         resize=resize,
         align_corners=align_corners,
+        axis_name=axis_name,
+        process_group=process_group,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     value = _run(call, call.backend.loss, _composite.loss)
@@ -176,6 +186,8 @@ def value_and_grad(
     reduction: Reduction = "mean",
     resize: Resize | None = None,
     align_corners: bool = False,
+    axis_name: Any = None,
+    process_group: Any = None,
 ) -> tuple[Array, Array]:
     r"""
     Compute the loss and its gradient with respect to the logits, in closed form.
@@ -190,7 +202,7 @@ def value_and_grad(
         As for `ohem_cross_entropy`.
     reduction : {"mean", "sum"}, optional
         As for `ohem_cross_entropy`; the value must be a number. Default: "mean".
-    resize, align_corners : optional
+    resize, align_corners, axis_name, process_group : optional
         As for `ohem_cross_entropy`.
 
     Returns
@@ -242,6 +254,8 @@ def value_and_grad(
         reduction=reduction,
         resize=resize,
         align_corners=align_corners,
+        axis_name=axis_name,
+        process_group=process_group,
     )
     call = prepare(logits, labels, weight, pixel_weight, positives, options)
     value, gradient = _run(call, call.backend.value_and_grad, _composite.value_and_grad)

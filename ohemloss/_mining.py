@@ -10,6 +10,7 @@ from ._arrays import is_array
 from ._counts import Counts
 from ._dtypes import FLOATING, compute_dtype, name_of
 from ._engine import Axes, Engine
+from ._tally import Tally
 from ._typing import Array, DType
 
 MinKept: TypeAlias = int | float | Array | Callable[[Counts], int | float | Array]
@@ -67,21 +68,31 @@ class Mined:
     n_hard: Array
 
 
-def mine(engine: Engine, scores: Array, pool: Array, quota: Quota, counts: Counts) -> Mined:
-    """
-    Find the cut of the scores of the pool (bool, same shape).
+def threshold_of(engine: Engine, scores: Array, quota: Quota) -> Any:
+    """Give the threshold as a number of the dtype of the scores, or as the array that it came as."""
+    threshold = quota.cut
+    if isinstance(threshold, float) and abs(threshold) > float(engine.xp.finfo(scores.dtype).max):
+        return math.copysign(math.inf, threshold)
+    return threshold
 
-    Both sides of "are enough elements hard?" are computed and `where` picks, so this traces. NaN is hard.
+
+def hard_of(engine: Engine, scores: Array, pool: Array, quota: Quota) -> Array:
+    """Tell which elements of the pool (bool, same shape) are hard; NaN is."""
+    threshold = threshold_of(engine, scores, quota)
+    return pool & (~(scores < threshold) if quota.ties == "keep" else ~(scores <= threshold))
+
+
+def mine(engine: Engine, scores: Array, pool: Array, quota: Quota, tally: Tally) -> Mined:
+    """
+    Find the cut of the scores of the pool.
+
+    Both sides of "are enough elements hard?" are computed and `where` picks, so this traces.
     """
     xp, axes = engine.xp, quota.axes
-    threshold = quota.cut
-    if isinstance(threshold, float) and abs(threshold) > float(xp.finfo(scores.dtype).max):
-        threshold = math.copysign(math.inf, threshold)
+    threshold = threshold_of(engine, scores, quota)
     ranked = engine.where(pool, scores, -float("inf"))
-    n_pool = engine.count(pool, axes)
-    n_min = places(engine, quota.min_kept, n_pool, counts)
-    above_threshold = ~(ranked < threshold) if quota.ties == "keep" else ~(ranked <= threshold)
-    n_hard = engine.count(pool & above_threshold, axes)
+    n_pool, n_hard = tally.n_pool, tally.n_hard
+    n_min = places(engine, quota.min_kept, n_pool, tally.counts)
     enough = n_hard >= n_min
     needed = ~enough if axes is None else xp.any(~enough)
     rank = n_min
@@ -93,8 +104,7 @@ def mine(engine: Engine, scores: Array, pool: Array, quota: Quota, counts: Count
     value = engine.where(~enough, kth, threshold)
     floating = compute_dtype(xp, scores.dtype)
     if quota.ties == "share":
-        n_above = engine.count(~(ranked <= kth), axes)
-        n_ties = engine.count(pool & (ranked == kth), axes)
+        n_above, n_ties = _counts(engine, axes, ~(ranked <= kth), pool & (ranked == kth))
         share = xp.astype(n_min - n_above, floating) / xp.astype(engine.where(n_ties > 0, n_ties, 1), floating)
         tie_weight = engine.where(~enough, share, 0.0)
         count = xp.where(enough, n_hard, n_min)
@@ -104,6 +114,11 @@ def mine(engine: Engine, scores: Array, pool: Array, quota: Quota, counts: Count
         at_least = ~(ranked < value) if quota.ties == "keep" else ~(ranked <= value)
         count = engine.count(pool & at_least, axes)
     return Mined(Cut(value, tie_weight, count), n_pool, n_min, n_hard)
+
+
+def _counts(engine: Engine, axes: Axes, *masks: Array) -> list[Array]:
+    here = {str(i): engine.count_here(mask, axes) for i, mask in enumerate(masks)}
+    return list((here if axes is not None else engine.join_all(here)).values())
 
 
 def weigh(engine: Engine, scores: Array, pool: Array, cut: Cut, positives: Array | None = None) -> Array:

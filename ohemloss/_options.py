@@ -32,6 +32,8 @@ class Options(ComparedWithTypes):
     reduction: Reduction = "mean"
     resize: Resize | None = None
     align_corners: bool = False
+    axis_name: Any = None
+    process_group: Any = None
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning, and keep plain Python numbers, whatever kind of number came."""
@@ -89,6 +91,8 @@ def check_weight(weight: Any) -> Any:
 
 def differs(value: Any, default: Any) -> bool:
     """Tell whether an option is not at its default; an array, which compares element by element, never is."""
+    if default is None:  # whatever it is: a tracing compiler knows of some values only that they are there
+        return value is not None
     return is_array(value) or value != default
 
 

@@ -15,15 +15,18 @@ Way: TypeAlias = Callable[[Loss], LossAndGradient]
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """
-    A device that arrays can be made on.
+    A device that arrays can be made on, or several at once.
 
     `device` is what `asarray` takes, `label` what tells it from the others in a report, and `model` the name of the
-    product; an empty one stands for the processor.
+    product; an empty one stands for the processor. ``spread(array)`` brings an array to the `n_devices` that it is
+    spread over; None leaves it where it was made.
     """
 
     device: Device
     label: str
     model: str = ""
+    n_devices: int = 1
+    spread: Callable[[Array], Array] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,15 @@
 """From scores to what each element weighs, what the sum is divided by, and the value."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ._arrays import is_array
 from ._counts import Counts
 from ._dtypes import compute_dtype
-from ._engine import Axes, Engine
-from ._mining import Cut, Mined, Quota, mine, weigh
+from ._engine import Engine
+from ._mining import Cut, Mined, Quota, hard_of, mine, weigh
 from ._mining_rule import MiningRule
+from ._tally import n_images, tally
 from ._typing import Array
 
 
@@ -46,8 +46,9 @@ def select(
     """Mine the pool, and count what the rule divides by; positives are selected in any case."""
     positives = positives_of(valid, positives)
     pool = pool_of(valid, positives, rule)
-    counts = _count(engine, valid, positives, quota.axes)
-    mined = mine(engine, scores, pool, quota, counts)
+    hard = hard_of(engine, scores, pool, quota)
+    tallied = tally(engine, valid, positives, pool, hard, quota.axes)
+    counts, mined = tallied.counts, mine(engine, scores, pool, quota, tallied)
     weights = weigh(engine, scores, pool, mined.cut, positives)
     if positives is not None:
         cut = mined.cut
@@ -56,52 +57,29 @@ def select(
     return Selection(mined, weights, divisor)
 
 
-def divide(engine: Engine, weights: Array, divisor: Array, rule: MiningRule, reduction: str) -> Array:
+def divide(weights: Array, divisor: Array, reduction: str) -> Array:
     """Give the derivative of the value with respect to each loss; the selection is a constant."""
-    if reduction != "mean":
-        return weights
-    shares = weights / divisor
-    return shares / _images(engine, weights) if rule.per_image == "mean" else shares
+    return weights / divisor if reduction == "mean" else weights
 
 
 def reduce(engine: Engine, losses: Array, selection: Selection, rule: MiningRule, reduction: str) -> Array:
-    """Reduce the losses of the selected elements; nothing selected is 0."""
+    """
+    Reduce the losses of the selected elements to the part of the value that is here; nothing selected is 0.
+
+    The value is the sum of the parts (`whole`), unless it is that of each element.
+    """
     mined = selection.weights * engine.where(selection.weights > 0, losses, 0.0)
     if reduction == "none":
         return mined
-    divisor: Any = selection.divisor if reduction == "mean" else 1
-    if rule.per_image == "mean":  # before the sum: each image has a divisor of its own
-        mined, divisor = mined / selection.divisor, _images(engine, losses)
-    value = engine.total(engine, mined)
-    return engine.as_array(value / divisor if reduction == "mean" else value, losses)
+    if reduction == "mean" and rule.per_image == "mean":  # before the sum: each image has a divisor of its own
+        return engine.as_array(engine.total(engine, mined / selection.divisor), losses)
+    part = engine.total(engine, mined)
+    return engine.as_array(part / selection.divisor if reduction == "mean" else part, losses)
 
 
-def _images(engine: Engine, losses: Array) -> Any:
-    """Give the number of images as a divisor: at least 1, so that an empty batch is 0."""
-    length = _first_length(engine, losses)
-    if isinstance(length, int):
-        return max(length, 1)
-    return engine.xp.astype(length, losses.dtype) if is_array(length) else length
-
-
-def _first_length(engine: Engine, x: Array) -> Any:
-    """Give the length of the first axis: a number, a symbol, or where it is not known yet a count."""
-    length = x.shape[0]
-    if length is None or length != length:
-        return engine.count(engine.xp.any((x == x) | (x != x), axis=tuple(range(1, x.ndim))))
-    return length
-
-
-def _count(engine: Engine, valid: Array, positives: Array | None, axes: Axes) -> Counts:
-    shape = valid.shape if axes is None else tuple(valid.shape[i] for i in axes)
-    known = all(isinstance(length, int) for length in shape)
-    whole: int | Array = math.prod(shape) if known else engine.count(valid | ~valid, axes)
-    images: int | Array = 1
-    if axes is None and valid.ndim:
-        images = _first_length(engine, valid)
-    n_valid = engine.count(valid, axes)
-    n_positive = n_valid * 0 if positives is None else engine.count(positives, axes)
-    return Counts(all=whole, valid=n_valid, images=images, positives=n_positive, _engine=engine)
+def whole(engine: Engine, part: Array, reduction: str) -> Array:
+    """Give the value."""
+    return part if reduction == "none" else engine.join(part)
 
 
 def _divisor(
@@ -118,30 +96,44 @@ def _divisor(
     """Give what the sum is divided by, in the dtype of the losses, and 1 in place of 0; per image if it is a mean."""
     xp, dtype = engine.xp, compute_dtype(engine.xp, losses.dtype)
     axes = tuple(range(1, losses.ndim)) if rule.per_image == "mean" else None
-    if rule.per_image == "select":
-        counts = _count(engine, valid, positives, None)
-
-    def total(x: Array) -> Array:
-        return engine.total(engine, x) if axes is None else engine.sum(x, axes, keepdims=True)
-
     selected = mined.cut.count
     if rule.per_image == "select":
-        selected = engine.sum_of_counts(selected)
+        counts = tally(engine, valid, positives, valid, valid, None).counts
+        selected = engine.join(engine.sum_of_counts(selected))
     if rule.normaliser == "selected":
         divisor = selected
     else:
         # In floats, so that a function of them may be any formula.
         known = {name: getattr(counts, name) for name in ("all", "valid", "images", "positives")}
+        sums = {
+            "nonzero": engine.where(losses != 0, weights, 0.0),
+            "selected_weight": weights * class_weights,
+            "valid_weight": class_weights,
+        }
+        if axes is None:
+            sums = engine.join_all({name: engine.total(engine, x) for name, x in sums.items()})
+        else:
+            sums = {name: engine.sum(x, axes, keepdims=True) for name, x in sums.items()}
         counts = replace(
             counts,
             **{name: xp.astype(count, dtype) if is_array(count) else count for name, count in known.items()},
             selected=xp.astype(selected, dtype),
-            nonzero=total(engine.where(losses != 0, weights, 0.0)),
-            selected_weight=total(weights * class_weights),
-            valid_weight=total(class_weights),
+            **sums,
         )
         divisor = rule.normaliser(counts) if callable(rule.normaliser) else getattr(counts, rule.normaliser)
         if not is_array(divisor):
             divisor = engine.where(counts.selected < 0.0, counts.selected, float(divisor))
     divisor = xp.astype(divisor, dtype)
-    return engine.where(divisor != 0, divisor, 1.0)
+    divisor = engine.where(divisor != 0, divisor, 1.0)
+    return divisor * _images(engine, losses) if rule.per_image == "mean" else divisor
+
+
+def _images(engine: Engine, losses: Array) -> Any:
+    """Give the number of images as a factor: at least 1, so that an empty batch is 0."""
+    length, dtype = n_images(engine, losses), losses.dtype
+    if engine.is_spread:
+        length = engine.join(engine.xp.astype(length, dtype) if is_array(length) else engine.asarray(length, dtype))
+        return engine.where(length > 0, length, 1.0)
+    if isinstance(length, int):
+        return max(length, 1)
+    return engine.xp.astype(length, dtype) if is_array(length) else length

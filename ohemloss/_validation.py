@@ -14,6 +14,7 @@ from ._options import Options, check_min_kept, check_real, check_weight
 from ._registry import Library, library_of
 from ._resize import resized
 from ._shapes import agree, check_broadcast, check_label_shape, class_axis, shape_of
+from ._spread import join_of
 from ._typing import Array, Namespace
 
 # How many different labels an error lists.
@@ -40,7 +41,7 @@ def prepare(
 ) -> Call:
     """Validate the arguments of the loss but the values of the labels, see `check_label_values`."""
     library = find_library("logits", logits)
-    engine = engine_for(library, logits)
+    engine = replace(engine_for(library, logits), join=join_of(library, options.axis_name, options.process_group))
     beside = _Beside("logits", logits, library)
     beside.check("labels", labels)
     check_dtype(library, "logits", logits, FLOATING, "a real floating")

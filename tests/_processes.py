@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -34,6 +35,15 @@ def run_ranks(code, n_ranks, folder) -> Any:
     code = _RANK + textwrap.dedent(code) + _LEAVE
     common = {"STORE": f"file://{folder}/store", "WORLD_SIZE": str(n_ranks)}
     return _finish([_start(code, common | {"RANK": str(rank)}) for rank in range(n_ranks)])
+
+
+def run_together(code, n_processes) -> Any:
+    """Run code in processes that find each other at an address; return what the first printed last."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    code = textwrap.dedent(code)
+    return _finish([_start(code, {"ADDRESS": address, "RANK": str(rank)}) for rank in range(n_processes)])
 
 
 def _start(code, environment):

@@ -73,6 +73,20 @@ def test_host_never_waits(nobody_waits, regime, options):
     check_like_cpu(found, criterion, logits, labels)
 
 
+@pytest.mark.parametrize("regime", ["40% hard", "3% hard"])
+def test_host_never_waits_for_a_process_group(nobody_waits, regime, tmp_path):
+    """The digits are always counted, since the host would have to wait to learn whether they are needed."""
+    logits, labels = batch(regime)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("nccl", store=store, rank=0, world_size=1)
+    try:
+        criterion = OhemCELoss(process_group=torch.distributed.group.WORLD)
+        found = nobody_waits(step, criterion, logits, labels)
+    finally:
+        torch.distributed.destroy_process_group()
+    check_like_cpu(found, OhemCELoss(), logits, labels)
+
+
 def test_value_and_grad_and_explain_never_wait(nobody_waits):
     logits, labels = batch("3% hard")
     nobody_waits(ohemloss.value_and_grad, logits, labels)

@@ -503,6 +503,7 @@ def test_supports_every_option():
         "rule",
         "resize",
         "align_corners",
+        "axis_name",
         "pixel_weight",
         "positives",
         *(f"{name} as an array" for name in MAY_BE_ARRAYS),

@@ -13,10 +13,12 @@ from ohemloss import _composite, ohem_cross_entropy, value_and_grad
 from ohemloss._options import Options
 from ohemloss._validation import prepare
 from ohemloss_torch import _cuda, _served
-from tests._cases import REGIMES, TOLERANCE, make
+from tests import _processes
+from tests._cases import REGIMES, TOLERANCE, make, make_small, tolerance
 from tests._launches import Launches
 from tests._libraries import interpreted_kernels
 from tests._processes import run
+from tests._reference import gradient, interpolate, pull_back, reference
 
 pytestmark = [
     pytest.mark.kernels,
@@ -435,6 +437,45 @@ def test_declined():
     call = prepared(logits, labels)
     assert _cuda.device_of(call.engine, call.inputs, call.options, torch.tensor(1.0)) is not None
     assert _cuda.device_of(call.engine, call.inputs, call.options, torch.tensor(1.0, device="meta")) is None
+
+
+def test_over_processes(tmp_path):
+    """The kernels give the losses, all processes the cut, and the kernels the gradient."""
+    code = """
+    import json, numpy as np
+    from ohemloss import _composite
+    from ohemloss_torch import OhemCELoss, _across, _served
+    from tests._cases import make, make_small
+    from tests._libraries import interpreted_kernels
+    served, forward = [], _across._served.call_of
+    _across._served.call_of = lambda *call: served.append(forward(*call)) or served[-1]
+    answer = []
+    with interpreted_kernels():
+        for regime in ("40% hard", "3% hard"):
+            for options in ({}, {"weight": [0.5, 2.0, 0.0, 1.0, 3.0]}, {"resize": "bilinear"}):
+                logits, labels = make_small(regime) if "resize" in options else make(regime)
+                x, y = torch.tensor(logits[rank : rank + 1], dtype=torch.float32), torch.tensor(labels[rank : rank + 1])
+                loss = OhemCELoss(**options, process_group=dist.group.WORLD)(x.requires_grad_(), y)
+                loss.backward()
+                grads = [torch.zeros_like(x) for _ in range(n_ranks)]
+                dist.all_gather(grads, x.grad)
+                answer.append([loss.item(), torch.cat(grads).tolist()])
+    assert {type(call).__name__ for call in served} == {"Device", "Resized"}, served
+    print(json.dumps(answer))
+    """
+    rows = iter(_processes.run_ranks(code, 2, tmp_path))
+    options: dict[str, Any]
+    for regime in ("40% hard", "3% hard"):
+        for options in ({}, {"weight": [0.5, 2.0, 0.0, 1.0, 3.0]}, {"resize": "bilinear"}):
+            logits, labels = make_small(regime) if "resize" in options else make(regime)
+            enlarged = interpolate(logits, labels.shape[1:]) if "resize" in options else logits
+            weights = {} if "weight" not in options else {"weight": options["weight"]}
+            base, expected = reference(enlarged, labels, **weights), gradient(enlarged, labels, **weights)
+            if "resize" in options:
+                expected = pull_back(expected, logits.shape[2:])
+            value, grad = next(rows)
+            np.testing.assert_allclose(value, base.value, **tolerance("float32", "value"))
+            np.testing.assert_allclose(np.asarray(grad) / 2, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_autograd_is_served(monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ohemloss._counts import Counts
-from ohemloss._mining import Quota, floor_of_product, mine, weigh
+from ohemloss._mining import Quota, floor_of_product, hard_of, mine, weigh
+from ohemloss._tally import tally
 from ohemloss._validation import engine_for, find_library
 from tests._reference import select
 
@@ -17,10 +17,8 @@ from tests._reference import select
 def run(library, scores, pool, quota):
     x, mask = library.asarray(scores, "float32"), library.asarray(np.asarray(pool, bool))
     engine = engine_for(find_library("scores", x), x)
-    counts = Counts(
-        all=len(scores), valid=engine.count(mask), images=1, positives=engine.count(mask) * 0, _engine=engine
-    )
-    mined = mine(engine, x, mask, quota, counts)
+    tallied = tally(engine, mask, None, mask, hard_of(engine, x, mask, quota), quota.axes)
+    mined = mine(engine, x, mask, quota, tallied)
     return mined, weigh(engine, x, mask, mined.cut)
 
 

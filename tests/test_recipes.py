@@ -9,6 +9,7 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,8 @@ def cross_entropy(variant, p, labels, n_classes):
     return makers[variant]()
 
 
+# What is here by name that is no recipe.
+RECIPES = [name for name in recipes.__all__ if name != "per_gpu"]
 BINARY = ("supergradients_bce", "luxonis_bce", "db_balance_bce")
 CASES = [case for case in GOLDEN["cases"] if case["id"] not in WITHOUT_A_RECIPE]
 SOFTMAX = [case for case in CASES if case["variant"] not in BINARY]
@@ -161,7 +164,7 @@ def test_every_case_has_a_recipe_or_a_reason():
     assert set(left_out) == set(WITHOUT_A_RECIPE)
 
 
-@pytest.mark.parametrize("name", recipes.__all__)
+@pytest.mark.parametrize("name", RECIPES)
 def test_docstring_says_what_differs(name):
     text = getattr(recipes, name).__doc__
     for part in ("Formula: ", "Source: ", "Differs: "):
@@ -180,7 +183,7 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("name", recipes.__all__)
+@pytest.mark.parametrize("name", RECIPES)
 def test_is_a_value(name):
     """Compared, hashed and pickled by what it says, so that a compiler knows it again."""
     make = getattr(recipes, name)
@@ -191,7 +194,7 @@ def test_is_a_value(name):
 
 
 @pytest.mark.only_library(*LIBRARIES)
-@pytest.mark.parametrize("name", [name for name in recipes.__all__ if name not in ("db", "ssd")])
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("db", "ssd")])
 def test_all_ignored_and_tiny(library, name):
     """Where the code itself is NaN or raises: 0, with a gradient of 0; a batch smaller than any count is no error."""
     criterion = getattr(recipes, name)(**NEEDED.get(name, {}))
@@ -216,7 +219,7 @@ def test_all_ignored_and_tiny(library, name):
 def table():
     """Make the table of docs/recipes.md from the docstrings."""
     rows = ["| call | mines like | source | what differs |", "| --- | --- | --- | --- |"]
-    for name in recipes.__all__:
+    for name in RECIPES:
         first, *rest = [" ".join(part.split()) for part in getattr(recipes, name).__doc__.strip().split("\n\n")]
         parts = {key: part.partition(": ")[2] for part in rest for key in ("Source", "Differs") if part.startswith(key)}
         like = first.removeprefix("Mine like ")
@@ -240,3 +243,45 @@ def test_recipes_that_resize(library, align_corners):
     if align_corners:
         criterion = recipes.ocnet(255, 0.6, 50)
         library.assert_close(criterion(x, y), library.numpy(criterion(enlarged, y)), **tolerance("float32", "value"))
+
+
+class TestPerGpu:
+    """The counts of a recipe for each device; what they do over many is compared in `test_process_group.py`."""
+
+    @pytest.mark.parametrize(
+        ("criterion", "kept"),
+        [
+            (recipes.hrnet(min_kept=10), [10, 40, 99]),
+            (recipes.torchseg(min_kept=10), [10, 40, 120]),
+            (recipes.paddleseg(min_kept=10), [9, 39, 100]),
+            (ohemloss.OhemCELoss(min_kept=7), [7, 28, 84]),
+        ],
+        ids=lambda value: None,
+    )
+    def test_counts(self, criterion, kept):
+        quota: Any = recipes.per_gpu(criterion).min_kept
+        found = [quota(_counts(devices)) for devices in (1, 4, 12)]
+        assert found == kept
+
+    @pytest.mark.parametrize("name", ["deeplab_ce", "mmseg", "nnunet_topk", "seamseg", "ssd", "super_gradients"])
+    def test_parts_stay(self, name):
+        criterion = getattr(recipes, name)()
+        assert recipes.per_gpu(criterion) is criterion
+
+    def test_alone_it_changes_nothing(self):
+        logits, labels = ARRAYS["A.mixed.logits"], ARRAYS["A.mixed.labels"]
+        criterion = recipes.hrnet(ignore_label=255, min_kept=50)
+        assert recipes.per_gpu(criterion)(logits, labels) == criterion(logits, labels)
+
+    def test_refused(self):
+        with pytest.raises(TypeError) as caught:
+            recipes.per_gpu(ohemloss.OhemCELoss(min_kept=len))
+        assert str(caught.value) == (
+            "`criterion` must have the `min_kept` of a recipe, or a number: got <built-in function len>. Multiply by "
+            "`Counts.devices` in the function."
+        )
+
+
+def _counts(devices):
+    engine: Any = None  # of numbers it needs none
+    return ohemloss.Counts(all=200, valid=100, images=2, positives=0, devices=devices, _engine=engine)

@@ -766,6 +766,7 @@ def test_supports_every_option():
         "rule",
         "resize",
         "align_corners",
+        "process_group",
         "pixel_weight",
         "positives",
         *(f"{name} as an array" for name in MAY_BE_ARRAYS),

@@ -310,6 +310,20 @@ class TestOptions:
             with refuses(error, message):
                 ohemloss.OhemCELoss(**option)
 
+    def test_what_a_batch_is_spread_over(self, call):
+        """Each library has its own option for it, or none."""
+        x, y = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
+        message = "`{}` must be None for arrays of {}: got 'i'. {}."
+        for name in ("axis_name", "process_group"):
+            with refuses(TypeError, message.format(name, "numpy", "What is here is all")):
+                call(x, y, **{name: "i"})
+        torch = pytest.importorskip("torch")
+        with refuses(TypeError, message.format("axis_name", "torch", "Pass `process_group`")):
+            call(torch.tensor(x), torch.tensor(y), axis_name="i")
+        jnp = pytest.importorskip("jax.numpy")
+        with refuses(TypeError, message.format("process_group", "jax", "Pass `axis_name`")):
+            call(jnp.asarray(x), jnp.asarray(y), process_group="i")
+
     def test_numpy_numbers_are_numbers(self, call):
         logits, labels = make()
         options = {"thresh": 0.5, "min_kept": 3, "ignore_index": 255, "axis": 1}

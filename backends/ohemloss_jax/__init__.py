@@ -5,7 +5,8 @@ import jax
 from ohemloss import Backend
 
 from ._cross_entropy import cross_entropy
-from ._library import device, host_view, register_pytrees
+from ._group import Mapped
+from ._library import device, host_view, n_devices, register_pytrees
 from ._op import SUPPORTS, loss, value_and_grad
 from ._steps import kth_largest
 
@@ -19,6 +20,9 @@ backend = Backend(
     constant=jax.lax.stop_gradient,
     cross_entropy=cross_entropy,
     kth_largest=kth_largest,
+    n_devices=n_devices,
+    group_option="axis_name",
+    join=Mapped,
     loss=loss,
     value_and_grad=value_and_grad,
     supports=SUPPORTS,

@@ -4,6 +4,8 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ohemloss._probe import Loss, LossAndGradient, Place, Probe
 
@@ -19,17 +21,34 @@ def versions() -> dict[str, str]:
 
 
 def places() -> list[Place]:
-    """List the devices of the default platform, and the CPU."""
+    """List the devices of the default platform, the CPU, and if there are several of a default platform all of them."""
     devices = {device: None for platform in (None, "cpu") for device in jax.devices(platform)}
-    return [
+    found = [
         # What it calls a model is the name of the platform on a CPU.
         Place(device=device, label=str(device), model="" if device.platform == "cpu" else device.device_kind)
         for device in sorted(devices, key=lambda device: (device.platform != "cpu", device.platform, device.id))
     ]
+    together = jax.devices()
+    if len(together) > 1:
+        platform, kind = together[0].platform, together[0].device_kind
+        model = "" if platform == "cpu" else kind
+        label = f"all {platform}"
+        found.append(Place(device=None, label=label, model=model, n_devices=len(together), spread=_spread))
+    return found
+
+
+def _spread(array: jax.Array) -> jax.Array:
+    """Cut the first axis that can be cut evenly, and give each device a part; an array without one goes to all."""
+    devices = jax.devices()
+    mesh = Mesh(np.asarray(devices), ("devices",))
+    axis = next((i for i, n in enumerate(array.shape) if n and n % len(devices) == 0), array.ndim)
+    names = [None] * axis + ["devices"] if axis < array.ndim else []
+    spread: jax.Array = jax.device_put(array, NamedSharding(mesh, PartitionSpec(*names)))
+    return spread
 
 
 def _clients() -> dict[str, Any]:
-    return {place.device.platform: place.device.client for place in places()}
+    return {place.device.platform: place.device.client for place in places() if place.spread is None}
 
 
 def differentiated(loss: Loss) -> LossAndGradient:

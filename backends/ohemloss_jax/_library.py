@@ -18,6 +18,11 @@ def device(array: jax.Array) -> Any:
     return next(iter(array.devices()))
 
 
+def n_devices(array: jax.Array) -> int:
+    """Count the devices that an array is spread over, or copied to; within a trace nobody knows."""
+    return 1 if isinstance(array, jax.core.Tracer) else len(array.devices())
+
+
 def host_view(array: jax.Array) -> np.ndarray | None:
     """Give a NumPy view of an array that is whole, concrete, and in host memory."""
     # Of NumPy, because within `jax.jit` each operation is traced, also those on concrete arrays.
@@ -44,4 +49,6 @@ def per_platform(
 def register_pytrees() -> None:
     """Let what holds arrays pass through jit, vmap and the like."""
     for cls in (Cut, Inputs, Trace):
-        jax.tree_util.register_dataclass(cls, data_fields=[f.name for f in fields(cls)], meta_fields=[])
+        names = [f.name for f in fields(cls)]
+        constants = [name for name in names if name == "n_devices"]
+        jax.tree_util.register_dataclass(cls, [name for name in names if name not in constants], constants)

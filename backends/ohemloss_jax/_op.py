@@ -9,6 +9,7 @@ import jax
 from ohemloss import _composite
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
+from ohemloss._selection import whole
 
 from ._cross_entropy import in_blocks
 
@@ -16,6 +17,7 @@ SUPPORTS = frozenset(
     {
         "align_corners",
         "axis",
+        "axis_name",
         "ignore_index",
         "label_smoothing",
         "min_kept",
@@ -48,16 +50,17 @@ def value_and_grad(engine: Engine, inputs: Inputs, options: Any, /) -> tuple[jax
 
 def _value_and_grad(engine: Engine, inputs: Inputs, options: Any) -> tuple[jax.Array, jax.Array]:
     def of_logits(logits: jax.Array) -> jax.Array:
-        value: jax.Array = _composite.loss(engine, replace(inputs, logits=logits), options)
-        return value
+        # The part that is here: whether the derivative of a sum over devices counts each of them depends on their map.
+        part: jax.Array = _composite.run_steps(engine, replace(inputs, logits=logits), options).part
+        return part
 
     # Ranked by probability a pixel of weight 0 keeps its logits, and 0 times their derivative need not be 0. In blocks
     # the step takes care of that; the closed form would need all the resized logits.
     if options.rule.rank_by == "prob" and not in_blocks(options, inputs.logits.shape, inputs.labels.shape):
         return _composite.value_and_grad(engine, inputs, options)
     # The derivative of the step over the classes is the closed form, and keeps nothing of the size of the logits.
-    both: tuple[jax.Array, jax.Array] = jax.value_and_grad(of_logits)(inputs.logits)
-    return both
+    part, gradient = jax.value_and_grad(of_logits)(inputs.logits)
+    return whole(engine, part, options.reduction), gradient
 
 
 def _run(function: Any, engine: Engine, inputs: Inputs, options: Any) -> Any:

@@ -101,7 +101,7 @@ class Blocks:
             selected &= targets.label_scales != 0
         # A score that is NaN is so for what made it NaN then: an option, perhaps, that has changed since.
         weights = np.where(scores == scores, weights, np.nan)
-        shares = divide(ENGINE, weights, kept.divisor, options.rule, options.reduction)
+        shares = divide(weights, kept.divisor, options.reduction)
         cotangents = shares * (cotangent[part] if cotangent.ndim else cotangent)
         of_label = np.where(selected, (1 - smoothing) * cotangents * targets.label_scales, 0)
         if self._smoothing is None:

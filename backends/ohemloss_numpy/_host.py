@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ohemloss._inputs import Inputs
+from ohemloss._labels import ignored_label
 from ohemloss._options import Options
 from ohemloss._resize import resized
 from ohemloss._rule import mining_quota
@@ -55,21 +56,26 @@ class Host:
 
     def forward(self) -> tuple[np.ndarray, Kept]:
         """Compute the loss, and what the backward pass needs."""
-        walk = self._walk()
-        losses = np.empty(self._task.labels.size, self._task.dtype)
-        scores = np.empty_like(losses) if self._options.rule.rank_by == "prob" else losses
-        quick = _quick.serves(self._task)
-        cut = mining_quota(ENGINE, self._options, losses).cut if quick else math.inf
-        tallies = [_quick.NOTHING] * len(walk.pieces)
-
-        def look(number: int, chunk: Chunk, scratch: Scratch) -> None:
-            tallies[number] = self._worker.look(walk.read(chunk), chunk, scratch, losses, scores, cut)
-
-        self._run(look, walk.pieces)
-        if not quick:
-            return self._select(losses, scores)
-        value, found, divisor = _quick.mine(losses, sum(tallies, _quick.NOTHING), cut, self._task)
+        if not _quick.serves(self._task):
+            return self._select()
+        losses, _ = self._room()
+        cut = mining_quota(ENGINE, self._options, losses).cut
+        value, found, divisor = _quick.mine(losses, self._look(losses, losses, cut), cut, self._task)
         return value, Kept(losses.reshape(self._inputs.labels.shape), found, divisor)
+
+    def pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the losses and the scores alone, and read which pixels are valid and, if asked for, their weights."""
+        losses, scores = self._room()
+        self._look(losses, scores, math.inf)
+        shape = self._inputs.labels.shape
+        losses, scores = losses.reshape(shape), scores.reshape(shape)
+        if self._options.rule.normaliser == "selected":  # which asks for no class weights
+            labels, ignore_index = self._inputs.labels, self._options.ignore_index
+            none = ignored_label(ignore_index, np.iinfo(labels.dtype)) is None
+            valid = np.ones(shape, bool) if none else labels != ignore_index
+            return losses, scores, valid, valid
+        targets = read_targets(self._task, slice(None))
+        return losses, scores, targets.valid.reshape(shape), targets.class_scales.reshape(shape)
 
     def backward(self, kept: Kept, cotangent: Any = 1.0) -> np.ndarray:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
@@ -104,12 +110,25 @@ class Host:
         worth = 1 + self._task.n_logits // _PER_THREAD
         _threads.run(take, list(enumerate(pieces)), min(worth, _threads.thread_count(self._n_threads)))
 
-    def _select(self, losses: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, Kept]:
+    def _room(self) -> tuple[np.ndarray, np.ndarray]:
+        losses = np.empty(self._task.labels.size, self._task.dtype)
+        return losses, np.empty_like(losses) if self._options.rule.rank_by == "prob" else losses
+
+    def _look(self, losses: np.ndarray, scores: np.ndarray, cut: Any) -> _quick.Tally:
+        """Write the losses and the scores, and count what is above the cut."""
+        walk = self._walk()
+        tallies = [_quick.NOTHING] * len(walk.pieces)
+
+        def look(number: int, chunk: Chunk, scratch: Scratch) -> None:
+            tallies[number] = self._worker.look(walk.read(chunk), chunk, scratch, losses, scores, cut)
+
+        self._run(look, walk.pieces)
+        return sum(tallies, _quick.NOTHING)
+
+    def _select(self) -> tuple[np.ndarray, Kept]:
         """Mine by any rule, on the whole."""
-        options, shape = self._options, self._inputs.labels.shape
-        targets = read_targets(self._task, slice(None))
-        arrays = (losses, scores, targets.valid, targets.class_scales)
-        losses, scores, valid, class_weights = (array.reshape(shape) for array in arrays)
+        options = self._options
+        losses, scores, valid, class_weights = self.pixels()
         quota = mining_quota(ENGINE, options, losses)
         selection = select(ENGINE, losses, scores, valid, quota, options.rule, self._inputs.positives, class_weights)
         value = reduce(ENGINE, losses, selection, options.rule, options.reduction)

@@ -4,7 +4,8 @@ import torch
 
 from ohemloss import Backend, register
 
-from ._library import host_view, kth_largest, total
+from ._group import group_of
+from ._library import host_view, kth_largest, n_devices, total
 from ._module import OhemCELoss
 from ._namespace import device
 from ._op import SUPPORTS, loss, value_and_grad
@@ -17,6 +18,9 @@ backend = Backend(
     constant=torch.Tensor.detach,
     kth_largest=kth_largest,
     total=total,
+    n_devices=n_devices,
+    group_option="process_group",
+    join=group_of,
     loss=loss,
     value_and_grad=value_and_grad,
     supports=SUPPORTS,

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from ohemloss import _composite
+from ohemloss import _composite, _selection
 from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
-from . import _served
+from . import _across, _served
 from ._kept import Kept
 from ._library import is_plain, is_traced
 
@@ -58,12 +58,14 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(engine: Engine, options: Any, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        call = _served.call_of(engine, _inputs(tensors), options)
-        if call is not None:
+        call = None if engine.is_spread else _served.call_of(engine, _inputs(tensors), options)
+        if engine.is_spread:
+            value, kept = _across.forward(engine, _inputs(tensors), options)
+        elif call is not None:
             value, kept = call.forward()
         else:
             steps = _composite.run_steps(engine, _inputs(tensors), options)
-            value, selection = steps.value, steps.selection
+            value, selection = _selection.whole(engine, steps.part, options.reduction), steps.selection
             kept = Kept(steps.scores, None, selection.mined.cut, selection.divisor)
         return value, *kept.tensors()
 
@@ -82,6 +84,8 @@ class _Loss(torch.autograd.Function):
         others = (None,) * (len(_INPUTS) - 1)
         if cotangent is None:
             return (None, None, None, *others)
+        if ctx.engine.is_spread:
+            cotangent = cotangent * ctx.engine.join.size
         saved = ctx.saved_tensors
         inputs, kept = _inputs(saved[: len(_INPUTS)]), Kept.of(*saved[len(_INPUTS) :])
         # With a graph to be made, the gradient itself may be differentiated.

@@ -21,7 +21,7 @@ from ohemloss._options import Options
 from ohemloss._rule import mining_quota, out_of_range
 
 from . import _search
-from ._kept import Kept
+from ._kept import Kept, Pixels
 from ._memory import has_memory
 from ._search import LAUNCH, WARPS, Search
 
@@ -70,14 +70,18 @@ class Device:
     def forward(self) -> tuple[torch.Tensor, Kept]:
         """Compute the loss, and what the backward pass needs."""
         with current(self._inputs.logits.device):
-            losses, norms = self._new(self._inputs.labels.shape), self._new_norms()
-            counts, sums = self._new(2 * self._n_blocks, torch.int32), self._new(self._n_blocks)
-            cut = self._cut(losses)
-            if self._n_blocks:
-                self._start_forward(cut, losses, norms, counts, sums)
-            tallied, hard_sum = self._tally(counts, sums)
+            losses, norms, cut, *of_blocks = self._losses()
+            tallied, hard_sum = self._tally(*of_blocks)
             value, found, divisor = self._mine(losses, cut, tallied, hard_sum)
             return value, Kept(losses, norms, found, divisor)
+
+    def pixels(self) -> Pixels:
+        """Compute the losses alone, for a selection that others take part in."""
+        with current(self._inputs.logits.device):
+            losses, norms, *_ = self._losses()
+        labels = self._inputs.labels
+        valid = torch.ones_like(labels, dtype=torch.bool) if self._ignored is None else labels != self._ignored
+        return Pixels(losses, losses, valid, valid, norms)
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""
@@ -94,6 +98,15 @@ class Device:
                 return self._of(self._copy(self._inputs)).backward(kept, cotangent)
             self._start_backward(self._found(kept, cotangent), gradient, self._numbers(grid, gradient))
             return gradient
+
+    def _losses(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give the losses and what is made with them, the threshold, and what each block has counted and added."""
+        losses, norms = self._new(self._inputs.labels.shape), self._new_norms()
+        counts, sums = self._new(2 * self._n_blocks, torch.int32), self._new(self._n_blocks)
+        cut = self._cut(losses)
+        if self._n_blocks:
+            self._start_forward(cut, losses, norms, counts, sums)
+        return losses, norms, cut, counts, sums
 
     def _of(self, inputs: Inputs) -> "Device":
         """Make the same call of inputs that lie in another way."""

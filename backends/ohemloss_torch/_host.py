@@ -12,7 +12,7 @@ from ohemloss._options import Options
 from ohemloss_numpy._host import Host
 from ohemloss_numpy._task import Kept as HostKept
 
-from ._kept import Kept
+from ._kept import Kept, Pixels
 from ._memory import has_memory
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -29,6 +29,11 @@ class HostCall:
         value, kept = self._host.forward()
         numbers = (kept.cut.value, kept.cut.tie_weight, kept.cut.count)
         return _tensor(value), Kept(_tensor(kept.scores), None, Cut(*map(_tensor, numbers)), _tensor(kept.divisor))
+
+    def pixels(self) -> Pixels:
+        """Compute the losses alone, for a selection that others take part in."""
+        losses, scores, valid, class_scales = map(_tensor, self._host.pixels())
+        return Pixels(losses, scores, valid, class_scales, None)
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the gradient with respect to the logits; `cotangent` is that with respect to the value."""

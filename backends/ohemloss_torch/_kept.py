@@ -8,6 +8,30 @@ from ohemloss import Cut
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """
+    What a pass over the logits says of each pixel, in the shape of the labels.
+
+    Attributes
+    ----------
+    losses, scores : torch.Tensor
+        Its loss, and what it is ranked by; those of an ignored pixel are not looked at.
+    valid : torch.Tensor
+        Bool: the label is not ignored.
+    class_scales : torch.Tensor
+        The class weight of the label, 0 where ignored; of no meaning where the rule does not divide by them.
+    norms : torch.Tensor or None
+        See `Kept`.
+    """
+
+    losses: torch.Tensor
+    scores: torch.Tensor
+    valid: torch.Tensor
+    class_scales: torch.Tensor
+    norms: torch.Tensor | None
+
+
+@dataclass(frozen=True)
 class Kept:
     """
     Nothing of the size of the logits.

@@ -6,7 +6,7 @@ import torch
 
 from ohemloss import _kth, _total
 
-from . import _cuda
+from . import _cuda, _digits
 
 
 def is_traced() -> bool:
@@ -20,6 +20,12 @@ def is_plain(tensor: torch.Tensor) -> bool:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.device.type == "meta":
         return False
     return not (torch._C._functorch.is_functorch_wrapped_tensor(tensor) or torch._C._len_torch_dispatch_stack() > 0)
+
+
+def n_devices(tensor: torch.Tensor) -> int:
+    """Count the processes that a tensor is distributed over."""
+    mesh = getattr(tensor, "device_mesh", None)
+    return 1 if mesh is None else int(mesh.size())
 
 
 def host_view(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -40,6 +46,11 @@ def kth_largest(
     """Search on a device by its kernels, elsewhere by counting; where the host may look, only if it is needed."""
     # The selection is a constant of differentiation: without this, autograd would keep every step of the search.
     scores = scores.detach()
+    if engine.is_spread and axes is None and getattr(scores, "device_mesh", None) is None:
+        in_host_memory = host_view(needed) is not None
+        if in_host_memory and not bool(needed):  # as all processes know
+            return scores.new_zeros(k.shape)
+        return _digits.kth_largest(engine, scores, k, in_host_memory=in_host_memory)
     if axes in (None, tuple(range(1, scores.ndim))) and not is_traced() and all(map(is_plain, (scores, k, needed))):
         on_device = _cuda.kth_largest(scores, k, needed, per_image=axes is not None)
         if on_device is not None:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 import ohemloss
 from ohemloss._mining import MinKept
@@ -17,7 +18,8 @@ class OhemCELoss(torch.nn.Module):
 
     Parameters
     ----------
-    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction, resize, align_corners : optional
+    thresh, min_kept, rule, ignore_index, weight, label_smoothing, axis, reduction : optional
+    resize, align_corners, process_group : optional
         As for `ohemloss.ohem_cross_entropy`. `weight` becomes a buffer: it follows ``.to()`` and is saved; a sequence
         of numbers becomes a tensor of the default dtype. Numbers become attributes, and another number may be assigned.
         `thresh` and `min_kept` as tensors become buffers: filled in place from step to step, they change without a new
@@ -48,6 +50,7 @@ class OhemCELoss(torch.nn.Module):
         reduction: Reduction = "mean",
         resize: Resize | None = None,
         align_corners: bool = False,
+        process_group: "dist.ProcessGroup | dist.DeviceMesh | None" = None,
     ) -> None:
         super().__init__()
         criterion = ohemloss.OhemCELoss(
@@ -61,8 +64,10 @@ class OhemCELoss(torch.nn.Module):
             reduction=reduction,
             resize=resize,
             align_corners=align_corners,
+            process_group=process_group,
         )
         options = criterion._options()
+        del options["axis_name"]
         self._names = tuple(options)
         if isinstance(options["weight"], tuple):
             options["weight"] = torch.tensor(options["weight"], dtype=torch.get_default_dtype())

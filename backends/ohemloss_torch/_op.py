@@ -7,7 +7,7 @@ import torch
 from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 
-from . import _autograd, _served
+from . import _across, _autograd, _served
 
 # Every option: what is kept for the backward is the same.
 SUPPORTS = frozenset(
@@ -20,6 +20,7 @@ SUPPORTS = frozenset(
         "min_kept as an array",
         "pixel_weight",
         "positives",
+        "process_group",
         "reduction",
         "resize",
         "rule",
@@ -39,6 +40,8 @@ def loss(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
         return _autograd.loss(engine, inputs, options)
     if _autograd.wants_gradient([inputs.logits, *others]):
         return NotImplemented
+    if engine.is_spread:
+        return _across.forward(engine, inputs, options)[0]
     call = _served.call_of(engine, inputs, options)
     return NotImplemented if call is None else call.forward()[0]
 
@@ -51,7 +54,7 @@ def value_and_grad(engine: Engine, inputs: Inputs, options: Any, /) -> Any:
     call = _served.call_of(engine, inputs, options)
     if call is None:
         return NotImplemented
-    value, kept = call.forward()
+    value, kept = _across.forward(engine, inputs, options) if engine.is_spread else call.forward()
     return value, call.backward(kept)
 
 

@@ -9,7 +9,7 @@ from ohemloss._inputs import Inputs
 
 from ._cuda import device_of
 from ._host import host_of
-from ._kept import Kept
+from ._kept import Kept, Pixels
 from ._resized import resized_of
 
 
@@ -18,6 +18,10 @@ class Call(Protocol):
 
     def forward(self) -> tuple[torch.Tensor, Kept]:
         """Compute the loss, and what the backward pass needs."""
+        ...
+
+    def pixels(self) -> Pixels:
+        """Compute the losses alone, for a selection that others take part in."""
         ...
 
     def backward(self, kept: Kept, cotangent: torch.Tensor | None = None) -> torch.Tensor:

@@ -39,6 +39,7 @@ from ._by_prob import (
     tramac,
 )
 from ._hard_negatives import db, ssd
+from ._per_gpu import per_gpu
 
 __all__ = [
     "aot",
@@ -58,6 +59,7 @@ __all__ = [
     "paddleseg_bootstrapped",
     "paddleseg_ce",
     "panoptic_deeplab_ohem",
+    "per_gpu",
     "pidnet",
     "pytorch_loss",
     "pytorch_semseg",
