@@ -592,6 +592,15 @@ class TestBrokenLibraries:
             assert sentence in prose(result.stdout)
         return result
 
+    def test_devices_that_share_each_batch(self, invoke, monkeypatch, tmp_path):
+        """They are counted, in the table and in the report."""
+        places = [Place(device="cpu", label="all", n_devices=3, spread=lambda array: array)]
+        serve(monkeypatch, probe=a_probe(places=lambda: places))
+        result = invoke(*STUB, "--json", "r.json")
+        assert "all: the processor, 3 devices that share each batch" in prose(result.stdout)
+        (library,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["libraries"]
+        assert library["devices"][0]["n_devices"] == 3
+
     def test_a_stub_that_works(self, invoke, monkeypatch):
         serve(monkeypatch)
         result = invoke(*STUB)
@@ -935,13 +944,35 @@ class TestDevices:
                 return types.SimpleNamespace(platform_version=f"{self.platform}\n  12")
 
         here = {None: [Device("cuda", 1), Device("cuda", 0)], "cpu": [Device("cpu", 0)]}
-        monkeypatch.setattr(_check.jax, "devices", here.get)
-        assert [(place.label, place.model) for place in _check.places()] == [
-            ("cpu:0", ""),
-            ("cuda:0", "Card"),
-            ("cuda:1", "Card"),
+        monkeypatch.setattr(_check.jax, "devices", lambda platform=None: here[platform])
+        assert [(place.label, place.model, place.n_devices) for place in _check.places()] == [
+            ("cpu:0", "", 1),
+            ("cuda:0", "Card", 1),
+            ("cuda:1", "Card", 1),
+            ("all cuda", "Card", 2),
         ]
         assert _check.versions()["platform cuda"] == "cuda 12"
+
+    def test_of_all_devices_of_jax(self):
+        """Each batch is spread over them, the first axis that can be cut evenly, and the report counts them."""
+        pytest.importorskip("jax")
+        code = """
+        import json
+        import jax.numpy as jnp
+        from ohemloss._cli._check import _find
+        place = _find.find("jax").places[-1]
+        parts = {}
+        for shape in ((), (3,), (3, 8), (4, 8), (0, 4)):
+            spread = place.spread(jnp.zeros(shape))
+            parts[str(shape)] = [len(spread.devices()), list(spread.addressable_shards[0].data.shape)]
+        print(json.dumps([place.label, place.n_devices, parts]))
+        """
+        devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+        assert _processes.run(code, **devices) == [
+            "all cpu",
+            4,
+            {"()": [4, []], "(3,)": [4, [3]], "(3, 8)": [4, [3, 2]], "(4, 8)": [4, [1, 8]], "(0, 4)": [4, [0, 1]]},
+        ]
 
     @pytest.mark.parametrize(
         ("driver", "status", "labels"), [(0, 35, []), (13000, 100, []), (13000, 0, ["cuda:0", "cuda:1"])]

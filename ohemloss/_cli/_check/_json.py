@@ -10,8 +10,8 @@ A JSON object with these keys. Numbers that JSON has no word for are the strings
 * ``when``: the time of the run, UTC; ``seconds``: how long it took.
 * ``libraries``: a list, each with its ``name``, the ``status`` ("here", "not installed", "no device" or "broken") with
   its ``cause``, whether it ``failed``, its ``versions``, and its ``devices``: a list, each with a ``label``, a
-  ``model``, its ``dtypes``, those that it has not (``absent``, each with the reason), and the ``cause`` if it does not
-  work.
+  ``model``, how many they are (``n_devices``, more than 1 if each array is spread over them), its ``dtypes``,
+  those that it has not (``absent``, each with the reason), and the ``cause`` if it does not work.
 * ``rows``: a list, one for each ``library``, ``device`` (its label), ``dtype`` and ``way`` ("eager": the value alone;
   "closed form": `ohemloss.value_and_grad`; "autograd": by the library's own differentiation; "compiled": the same,
   compiled), with its ``seconds`` and its ``cells``, a list with one for each case:

@@ -8,7 +8,7 @@ from ._compare import Comparison
 from ._heat import change_map, error_map
 from ._markup import definitions, heading, paragraph, table
 from ._report import Library, Report, Row
-from ._words import MOVED, MOVES, REPEATS, UNITS, amount, failures, moves, name_of, verdict
+from ._words import MOVED, MOVES, REPEATS, UNITS, amount, failures, model_of, moves, name_of, verdict
 
 
 def page(report: Report, comparison: Comparison | None) -> str:
@@ -45,7 +45,7 @@ def _about(library: Library) -> tuple[str, str]:
     devices = []
     for device in library.devices:
         absent = "".join(f"; no {dtype}: {reason}" for dtype, reason in device.absent.items())
-        devices.append(f"{device.label} ({device.model or 'the processor'}): {', '.join(device.dtypes)}{absent}")
+        devices.append(f"{device.label} ({model_of(device)}): {', '.join(device.dtypes)}{absent}")
     return ", ".join(f"{name} {version}" for name, version in library.versions.items()), ". ".join(
         [*devices, *([library.cause] if library.cause else [])]
     )

@@ -63,10 +63,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device of a library."""
+    """A device of a library, or several that each array is spread over."""
 
     label: str
     model: str
+    n_devices: int = 1
     dtypes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     cause: str = ""

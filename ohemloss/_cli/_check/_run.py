@@ -79,6 +79,7 @@ def _device(site: Site) -> Device:
     return Device(
         label=site.place.label,
         model=site.place.model,
+        n_devices=site.place.n_devices,
         dtypes=dtypes,
         absent=absent,
         cause=f"it makes no float32: {missed}" if missed else "",

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from .._tables import new_table
 from ._report import Library, Report, Row
-from ._words import REPEATS, UNITS, amount, failures, verdict
+from ._words import REPEATS, UNITS, amount, failures, model_of, verdict
 
 
 def show(console: Console, report: Report) -> None:
@@ -38,7 +38,7 @@ def _libraries(libraries: list[Library]) -> Table:
         told = [library.cause] if library.cause else []
         told += [f"{name} {version}" for name, version in library.versions.items()]
         for device in library.devices:
-            told.append(f"{device.label}: {device.model or 'the processor'}, {', '.join(device.dtypes)}")
+            told.append(f"{device.label}: {model_of(device)}, {', '.join(device.dtypes)}")
             told += [f"{device.label}: no {dtype}, {reason}" for dtype, reason in device.absent.items()]
         table.add_row(library.name, Text(library.status, "bold red" if library.failed else ""), "\n".join(told))
     return table

@@ -18,7 +18,7 @@ from ._units import COMPUTED_IN
 
 @dataclass(frozen=True)
 class Site:
-    """A namespace and one of its devices."""
+    """A namespace and one of its devices, or several at once."""
 
     xp: Namespace
     place: Place
@@ -28,7 +28,8 @@ class Site:
         host = np.asarray(values, dtype=np.float32 if dtype == "bfloat16" else dtype)
         beside = {} if self.place.device is None else {"device": self.place.device}
         made = self.xp.asarray(host, **beside)
-        return self.xp.astype(made, self.xp.bfloat16) if dtype == "bfloat16" else made
+        made = self.xp.astype(made, self.xp.bfloat16) if dtype == "bfloat16" else made
+        return made if self.place.spread is None else self.place.spread(made)
 
     def why_not(self, dtype: str) -> str | None:
         """Ask for a dtype and look at what comes back; None if it is there."""

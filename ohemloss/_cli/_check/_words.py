@@ -3,7 +3,7 @@
 import math
 
 from ._compare import Change
-from ._report import Key, Report, Row
+from ._report import Device, Key, Report, Row
 
 UNITS = (
     "An error is the largest difference from a float64 reference, divided by the largest number of the reference and "
@@ -21,6 +21,12 @@ def amount(error: float | None) -> str:
     if error < 0.005:
         return "<.01"
     return f"{error:.2f}" if error < 9.995 else f"{error:.0f}" if error < 9999.5 else f"{error:.0e}".replace("e+0", "e")
+
+
+def model_of(device: Device) -> str:
+    """Say what a device is, and how many of them take part where arrays are spread over several."""
+    model = device.model or "the processor"
+    return model if device.n_devices == 1 else f"{model}, {device.n_devices} devices that share each batch"
 
 
 def name_of(key: Key) -> str:
