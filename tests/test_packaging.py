@@ -14,7 +14,7 @@ import yaml
 
 import ohemloss
 
-BACKENDS = ["ohemloss_cupy", "ohemloss_jax", "ohemloss_numpy", "ohemloss_torch"]
+BACKENDS = ["ohemloss_cupy", "ohemloss_dask", "ohemloss_jax", "ohemloss_numpy", "ohemloss_torch"]
 PACKAGES = ["ohemloss", *BACKENDS]
 
 

@@ -32,11 +32,11 @@ def serve(**functions):
 
 
 class TestLookUp:
-    @pytest.mark.parametrize("name", ["cupy", "jax", "numpy", "torch"])
+    @pytest.mark.parametrize("name", ["cupy", "dask", "jax", "numpy", "torch"])
     def test_array_type_of_each_backend(self, name):
         """By the root module of a class in the type's MRO; no array is needed, so CuPy is tested without a GPU."""
-        module = pytest.importorskip(name)
-        kinds = {"cupy": "ndarray", "jax": "Array", "numpy": "ndarray", "torch": "Tensor"}
+        module = pytest.importorskip({"dask": "dask.array"}.get(name, name))
+        kinds = {"cupy": "ndarray", "dask": "Array", "jax": "Array", "numpy": "ndarray", "torch": "Tensor"}
         array_type = getattr(module, kinds[name])
         found = [_registry._load(parent.__module__.partition(".")[0]) for parent in array_type.__mro__]
         assert next(backend for backend in found if backend is not None).name == name
