@@ -71,6 +71,7 @@ TORCH_WARNS = [
 ]
 PACKAGES = (
     "dask",
+    "distributed",
     "imgviz",
     "jax",
     "matplotlib",
@@ -81,6 +82,7 @@ PACKAGES = (
     "optax",
     "torch",
     "typer",
+    "zarr",
 )
 
 

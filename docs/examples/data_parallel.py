@@ -41,7 +41,18 @@ def run(rank, folder):
     losses = [criterion(model(part(r, images)), part(r, labels)) for r in range(N_PROCESSES)]
     (expected,) = torch.autograd.grad(sum(losses) / N_PROCESSES, model.weight)
 
-    # One loss of the whole batch: each process has a part of the logits, and all of them select together.
+    # One loss of the whole batch: all processes select together, and nothing else changes.
+    model.zero_grad()
+    together = OhemCELoss(thresh=0.2, min_kept=1 / 16, process_group=dist.group.WORLD)
+    of_all = together(parallel(part(rank, images)), part(rank, labels))
+    of_all.backward()
+    averaged_of_all = model.weight.grad.clone()
+
+    # What that is: computed here without the other process.
+    one = criterion(model(images), labels)
+    (gradient_of_one,) = torch.autograd.grad(one, model.weight)
+
+    # The same from distributed tensors: each process has a part of the logits.
     logits = model(images).detach()
     mesh = init_device_mesh("cpu", (N_PROCESSES,))
     sharded = [distribute_tensor(tensor, mesh, [Shard(0)]) for tensor in (logits, labels)]
@@ -50,9 +61,10 @@ def run(rank, folder):
     if rank == 0:
         same = torch.allclose(averaged, expected, rtol=1e-5)
         print("gradient of DistributedDataParallel = mean of the gradients of the parts:", same)
-        one = torch.allclose(whole, criterion(logits, labels))
-        print("loss of distributed tensors = loss of the whole batch:", one)
-        print("the same loss:", torch.allclose(whole, sum(losses) / N_PROCESSES))
+        print("loss with process_group = loss of the whole batch:", torch.allclose(of_all, one))
+        print("its averaged gradient = gradient of that:", torch.allclose(averaged_of_all, gradient_of_one, rtol=1e-5))
+        print("loss of distributed tensors = loss of the whole batch:", torch.allclose(whole, one))
+        print(f"mean of the losses of the parts: {sum(losses) / N_PROCESSES:.4f}, loss of the batch: {one:.4f}")
     dist.destroy_process_group()
 
 

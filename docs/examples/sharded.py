@@ -29,10 +29,16 @@ def losses_of_parts(logits, labels):
     return criterion(logits, labels)[None]
 
 
+# The same where a function is mapped over the devices: `axis_name` says over what.
+whole = ohemloss.OhemCELoss(thresh=0.01, min_kept=0.25, axis_name="batch")
+mapped = jax.jit(jax.shard_map(whole, mesh=mesh, in_specs=PartitionSpec("batch"), out_specs=PartitionSpec()))
+
 expected = criterion(np.asarray(logits), np.asarray(labels))  # by NumPy
 parts = losses_of_parts(logits, labels)
 print("devices:", n)
 print("loss of the sharded batch = loss of the whole batch:", bool(jnp.allclose(value, expected)))
 print("the gradient is sharded as the logits are:", gradient.sharding.is_equivalent_to(over_batch, logits.ndim))
+of_all = bool(jnp.allclose(mapped(logits, labels), expected))
+print("loss with axis_name = loss of the whole batch:", of_all)
 differs = not jnp.allclose(jnp.mean(parts), expected)
 print(f"each device by itself: {len(parts)} losses, their mean is another:", differs)
