@@ -43,20 +43,6 @@ class Join(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Alone:
-    """The sum where what is here is all."""
-
-    size: int = 1
-
-    def __call__(self, x: Array) -> Array:
-        """Give back what came."""
-        return x
-
-
-ALONE = Alone()
-
-
 class CrossEntropy(Protocol):
     """See `ohemloss._softmax.cross_entropy`."""
 
@@ -78,7 +64,7 @@ class Engine:
 
     `device` is None where the library places new arrays by itself (under a trace, or lazily). `constant` takes an array
     out of differentiation; a library that leaves it in does work for a derivative that is 0. `join` is the sum over the
-    places that the batch is spread over; what depends on all pixels goes through it, a few numbers at a time.
+    places that the batch is spread over, or None; what depends on all pixels goes through it, a few numbers at a time.
     """
 
     xp: Namespace
@@ -87,18 +73,27 @@ class Engine:
     cross_entropy: CrossEntropy = cross_entropy
     kth_largest: KthLargest = kth_largest
     total: Total = total
-    join: Join = ALONE
+    join: Join | None = None
 
     @property
     def is_spread(self) -> bool:
         """Tell whether other places have a part of the batch."""
-        return self.join is not ALONE
+        return self.join is not None
+
+    @property
+    def n_places(self) -> int:
+        """Count the places that have parts of the batch."""
+        return 1 if self.join is None else self.join.size
+
+    def joined(self, x: Array) -> Array:
+        """Add up what each place has."""
+        return x if self.join is None else self.join(x)
 
     def join_all(self, here: dict[str, Array]) -> dict[str, Array]:
         """Add up several numbers of one dtype, in one exchange."""
         if not self.is_spread:
             return here
-        joined = self.join(self.xp.stack(list(here.values())))
+        joined = self.joined(self.xp.stack(list(here.values())))
         return {name: joined[i] for i, name in enumerate(here)}
 
     def _beside(self) -> dict[str, Any]:
@@ -141,7 +136,7 @@ class Engine:
     def count(self, mask: Array, axes: Axes = None) -> Array:
         """Count the true elements of the whole batch, or of each image along some axes, kept with length 1."""
         here = self.count_here(mask, axes)
-        return self.join(here) if axes is None else here
+        return self.joined(here) if axes is None else here
 
     def count_here(self, mask: Array, axes: Axes = None) -> Array:
         """Count the true elements that are here, as an integer of the default dtype."""

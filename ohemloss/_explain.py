@@ -204,5 +204,5 @@ def explain(
         n_hard=mined.n_hard,
         cut=mined.cut,
         value=whole(call.engine, steps.part, call.options.reduction),
-        n_devices=call.backend.n_devices(logits) * call.engine.join.size,
+        n_devices=call.backend.n_devices(logits) * call.engine.n_places,
     )

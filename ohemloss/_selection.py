@@ -79,7 +79,7 @@ def reduce(engine: Engine, losses: Array, selection: Selection, rule: MiningRule
 
 def whole(engine: Engine, part: Array, reduction: str) -> Array:
     """Give the value."""
-    return part if reduction == "none" else engine.join(part)
+    return part if reduction == "none" else engine.joined(part)
 
 
 def _divisor(
@@ -99,7 +99,7 @@ def _divisor(
     selected = mined.cut.count
     if rule.per_image == "select":
         counts = tally(engine, valid, positives, valid, valid, None).counts
-        selected = engine.join(engine.sum_of_counts(selected))
+        selected = engine.joined(engine.sum_of_counts(selected))
     if rule.normaliser == "selected":
         divisor = selected
     else:
@@ -132,7 +132,7 @@ def _images(engine: Engine, losses: Array) -> Any:
     """Give the number of images as a factor: at least 1, so that an empty batch is 0."""
     length, dtype = n_images(engine, losses), losses.dtype
     if engine.is_spread:
-        length = engine.join(engine.xp.astype(length, dtype) if is_array(length) else engine.asarray(length, dtype))
+        length = engine.joined(engine.xp.astype(length, dtype) if is_array(length) else engine.asarray(length, dtype))
         return engine.where(length > 0, length, 1.0)
     if isinstance(length, int):
         return max(length, 1)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ._engine import ALONE, Join
+from ._engine import Join
 from ._registry import Library
 
 
-def join_of(library: Library, axis_name: Any, process_group: Any) -> Join:
-    """Give the sum over the places that hold parts of the batch; refuse an option of another library."""
-    join: Join = ALONE
+def join_of(library: Library, axis_name: Any, process_group: Any) -> Join | None:
+    """Give the sum over the places that hold parts of the batch, or None; refuse an option of another library."""
+    join: Join | None = None
     for name, value in (("axis_name", axis_name), ("process_group", process_group)):
         if value is None:
             continue

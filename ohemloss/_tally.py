@@ -34,7 +34,7 @@ def tally(engine: Engine, valid: Array, positives: Array | None, pool: Array, ha
         found = {**found, **lengths}
     n_pool, n_hard = found.pop("pool"), found.pop("hard")
     counts = {"positives": found["valid"] * 0, **found}
-    return Tally(Counts(**counts, devices=engine.join.size, _engine=engine), n_pool, n_hard)
+    return Tally(Counts(**counts, devices=engine.n_places, _engine=engine), n_pool, n_hard)
 
 
 def n_images(engine: Engine, x: Array) -> Any:

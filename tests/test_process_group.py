@@ -24,7 +24,7 @@ POSITIVES = np.arange(5 * 12 * 14).reshape(SHAPE) % 17 == 3
 BEGIN = """
 import json, numpy as np
 import ohemloss, ohemloss_torch
-import ohemloss
+from ohemloss import MiningRule
 from ohemloss_torch import OhemCELoss
 from tests._cases import make, make_small
 from tests.test_process_group import CUTS, N_CLASSES, POSITIVES, SHAPE

@@ -730,7 +730,8 @@ class TestModule:
             parameters = inspect.signature(cls).parameters.values()
             return [(p.name, p.default, p.kind) for p in parameters]
 
-        assert options(OhemCELoss) == options(ohemloss.OhemCELoss)
+        expected = [option for option in options(ohemloss.OhemCELoss) if option[0] != "axis_name"]  # of JAX
+        assert options(OhemCELoss) == expected
 
 
 def _saved(module):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ohemloss._engine import ALONE, Axes, Join
+from ohemloss._engine import Axes, same
 
 from ._library import per_platform
 
@@ -24,7 +24,7 @@ def kth_largest(engine: Any, scores: jax.Array, k: jax.Array, needed: jax.Array,
     # The selection is a constant of differentiation: without this, every derivative would be traced through the search.
     scores = jax.lax.stop_gradient(scores)
     if engine.is_spread and axes is None:  # all places know whether it is needed, and take the same branch
-        search = partial(_search, axes=axes, way=partial(_digit_by_digit, axes, engine.join))
+        search = partial(_search, axes=axes, way=partial(_digit_by_digit, axes, engine.joined))
         return jax.lax.cond(needed, search, lambda scores, k: jnp.zeros_like(k, scores.dtype), scores, k)
     search = partial(_search, axes=axes)
     return jax.lax.cond(needed, search, lambda scores, k: _zero(scores, k, axes).astype(scores.dtype), scores, k)
@@ -45,7 +45,7 @@ def _search(scores: jax.Array, k: jax.Array, axes: Axes, way: Callable[..., jax.
     if way is not None:
         found = way(keys, k)
     else:
-        found = per_platform(keys, k, gpu=partial(_digit_by_digit, axes, ALONE), default=partial(_bit_by_bit, axes))
+        found = per_platform(keys, k, gpu=partial(_digit_by_digit, axes, same), default=partial(_bit_by_bit, axes))
     return jax.lax.bitcast_convert_type(jnp.where(found & sign, found ^ sign, ~found), scores.dtype)
 
 
@@ -70,7 +70,7 @@ def _bit_by_bit(axes: Axes, keys: jax.Array, k: jax.Array) -> jax.Array:
     return jnp.min(jnp.where(keys >= found, keys, last), axis=axes, keepdims=axes is not None, initial=last)
 
 
-def _digit_by_digit(axes: Axes, join: Join, keys: jax.Array, k: jax.Array) -> jax.Array:
+def _digit_by_digit(axes: Axes, join: Callable[[Any], Any], keys: jax.Array, k: jax.Array) -> jax.Array:
     """
     Find the k-th largest key without a loop, at each step of which a host would wait.
 

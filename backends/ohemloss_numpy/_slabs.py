@@ -157,7 +157,7 @@ class Slabs:
         n_rows = max((slab.stop - slab.start for slab in self.chunks), default=0) // max(n_columns, 1)
         if n_rows == 0 or (self._first == 2 and self.chunks[0].places.stop < n_columns):
             return None
-        return self._row(self._axes[2].taps(np.arange(n_columns), self._dtype), n_rows)
+        return self._row(self._taps(2, self.chunks[0]), n_rows)
 
     def _row(self, taps: Taps, n_rows: int) -> Row:
         """Put the pixels of a row in order, in groups of no more rows than a block or a chunk has."""

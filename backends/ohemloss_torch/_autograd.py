@@ -85,7 +85,7 @@ class _Loss(torch.autograd.Function):
         if cotangent is None:
             return (None, None, None, *others)
         if ctx.engine.is_spread:
-            cotangent = cotangent * ctx.engine.join.size
+            cotangent = cotangent * ctx.engine.n_places
         saved = ctx.saved_tensors
         inputs, kept = _inputs(saved[: len(_INPUTS)]), Kept.of(*saved[len(_INPUTS) :])
         # With a graph to be made, the gradient itself may be differentiated.

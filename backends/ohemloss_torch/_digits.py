@@ -21,7 +21,7 @@ def kth_largest(engine: Any, scores: torch.Tensor, k: torch.Tensor, *, in_host_m
     found = torch.zeros_like(k)
     rank = k
     for shift in range(highest, -1, -_BITS):
-        counts = engine.join(_count(keys, found, shift, highest))
+        counts = engine.joined(_count(keys, found, shift, highest))
         reached = counts.flip(0).cumsum(0).flip(0)  # how many have this digit or a higher one
         digit = (reached >= rank).sum() - 1
         # The place among those that have this very digit.
