@@ -59,7 +59,8 @@ def check(library, logits, labels, *, dtype="float32", align_corners=False, **op
 
 def skip_some(library, number):
     """Run each case on the libraries that are quick, or every second or third where each takes a second."""
-    stride = max(library.stride, 2) if library.package == "jax" else library.stride
+    # (What JAX does in blocks has tests of its own.)
+    stride = {"jax": 3, "ndonnx": 7}.get(library.package, library.stride)
     if number % stride:
         pytest.skip(f"{library.id}: one case in {stride}, as each takes a second")
 
@@ -82,18 +83,18 @@ def test_sizes(library, sizes, align_corners):
     check(library, logits, labels, align_corners=align_corners)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"weight": np.asarray([0.5, 2.0, 0.0, 1.0, 3.0])},
-        {"pixel_weight": np.linspace(0.0, 2.0, 2 * 12 * 15).reshape(2, 12, 15)},
-        {"label_smoothing": 0.2, "thresh": 0.9},
-        {"min_kept": 100, "thresh": None, "reduction": "sum"},
-    ],
-    ids=lambda options: next(iter(options)),
-)
-def test_options(library, options):
-    check(library, *make_small(), **options)
+OPTIONS = [
+    {"weight": np.asarray([0.5, 2.0, 0.0, 1.0, 3.0])},
+    {"pixel_weight": np.linspace(0.0, 2.0, 2 * 12 * 15).reshape(2, 12, 15)},
+    {"label_smoothing": 0.2, "thresh": 0.9},
+    {"min_kept": 100, "thresh": None, "reduction": "sum"},
+]
+
+
+@pytest.mark.parametrize("number", range(len(OPTIONS)), ids=lambda number: next(iter(OPTIONS[number])))
+def test_options(library, number):
+    skip_some(library, number)
+    check(library, *make_small(), **OPTIONS[number])
 
 
 def test_classes_last(library):
