@@ -146,6 +146,19 @@ def test_what_is_exchanged():
         assert max(sizes, default=1) <= 16, f"{shape}: more than a few numbers"
 
 
+def test_only_where_it_is_mapped():
+    import jax
+
+    x, y = jax.numpy.zeros((3, 1, 2)), jax.numpy.zeros((3, 1), int)
+    loss = ohemloss.OhemCELoss(axis_name="i")
+    np.testing.assert_allclose(jax.vmap(loss, axis_name="i")(x, y), np.log(2), rtol=1e-6)
+    for wrong in ("j", ("i", "j")):
+        with pytest.raises(ValueError, match="`axis_name` must name axes") as caught:
+            jax.vmap(ohemloss.OhemCELoss(axis_name=wrong), axis_name="i")(x, y)
+        expected = "axes that `jax.shard_map`, `jax.pmap` or `jax.vmap` has mapped here"
+        assert str(caught.value) == f"`axis_name` must name {expected}: got {wrong!r}."
+
+
 def test_two_axes_and_a_lower_resolution():
     """A tuple of names, as of a mesh of data and height; and logits that are resized, spread over the batch."""
     code = """

@@ -5,7 +5,7 @@ import jax
 from ohemloss import Backend
 
 from ._cross_entropy import cross_entropy
-from ._group import Mapped
+from ._group import mapped
 from ._library import device, host_view, n_devices, register_pytrees
 from ._op import SUPPORTS, loss, value_and_grad
 from ._steps import kth_largest
@@ -22,7 +22,7 @@ backend = Backend(
     kth_largest=kth_largest,
     n_devices=n_devices,
     group_option="axis_name",
-    join=Mapped,
+    join=mapped,
     loss=loss,
     value_and_grad=value_and_grad,
     supports=SUPPORTS,

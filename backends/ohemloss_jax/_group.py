@@ -21,3 +21,16 @@ class Mapped:
     def size(self) -> int:
         """The number of places."""
         return int(jax.lax.psum(1, self.axis_name))
+
+
+def mapped(value: Hashable) -> Mapped:
+    """Take the names of axes that are mapped where this is called; refuse others."""
+    found = Mapped(value)
+    try:
+        _ = found.size
+    except NameError as error:
+        msg = (
+            f"`axis_name` must name axes that `jax.shard_map`, `jax.pmap` or `jax.vmap` has mapped here: got {value!r}."
+        )
+        raise ValueError(msg) from error
+    return found
