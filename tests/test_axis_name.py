@@ -101,6 +101,7 @@ RULES = [
     "{'rule': MiningRule(normaliser=lambda counts: counts.nonzero + counts.images + counts.all)}",
     "{'rule': MiningRule(per_image='mean')}",
     "{'rule': MiningRule(per_image='select', normaliser='images'), 'min_kept': 20}",
+    "{'rule': MiningRule(per_image='select'), 'min_kept': 20}",
 ]
 
 

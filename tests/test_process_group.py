@@ -112,6 +112,7 @@ RULES = [
     "{'rule': MiningRule(normaliser=lambda counts: counts.nonzero + counts.images + counts.all)}",
     "{'rule': MiningRule(per_image='mean')}",
     "{'rule': MiningRule(per_image='select', normaliser='images'), 'min_kept': 20}",
+    "{'rule': MiningRule(per_image='select'), 'min_kept': 20}",
     "{'min_kept': lambda counts: counts.where(counts.valid > counts.all // 2, counts.valid // 9, counts.images)}",
     "{'rule': MiningRule(normaliser='positives'), 'positives': POSITIVES, 'min_kept': lambda n: 3 * n.positives}",
 ]
