@@ -1,6 +1,7 @@
 """The array libraries that the tests run on: how to make an array there, and how to compare one."""
 
 import contextlib
+import ctypes.util
 import importlib
 import importlib.util
 import os
@@ -51,6 +52,19 @@ class Library:
         return f"{name}, CUDA" if self.id.endswith("cuda") and self.package != "cupy" else name
 
     @property
+    def has_device(self) -> bool:
+        """Whether the device of the library is there; without a driver nothing is imported to find out."""
+        if not self.id.endswith("cuda"):
+            return True
+        if ctypes.util.find_library("cuda") is None:
+            return False
+        if self.package == "jax":
+            with contextlib.suppress(RuntimeError):
+                return bool(importlib.import_module("jax").devices("cuda"))
+            return False
+        return bool(self.xp.cuda.is_available())
+
+    @property
     def examples(self) -> int:
         """How many drawn examples a test runs: some compile each shape anew, and others build a graph each time."""
         return 8 if self.interpreted else {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
@@ -81,8 +95,6 @@ class Library:
     @contextlib.contextmanager
     def setting(self):
         """Hold the setting of the library for the time of a test; skip if its device is absent."""
-        if self.id.endswith("cuda"):
-            _skip_without_cuda(self)
         with contextlib.ExitStack() as stack:
             if self.machine:
                 stack.enter_context(machine_from(0))
@@ -200,18 +212,6 @@ def _fresh(array: np.ndarray, readonly: bool) -> np.ndarray:
     if readonly:
         array.flags.writeable = False
     return array
-
-
-def _skip_without_cuda(library: Library) -> None:
-    if library.package == "torch" or library.package == "cupy":
-        present = library.xp.cuda.is_available()
-    else:
-        try:
-            present = bool(importlib.import_module("jax").devices("cuda"))
-        except RuntimeError:
-            present = False
-    if not present:
-        pytest.skip(f"{library.package}: no CUDA device")
 
 
 _STRICT = "array_api_strict"

@@ -28,6 +28,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "only_library(*ids): run the test on these libraries alone")
     config.addinivalue_line("markers", "skip_library(*ids, reason): do not run the test on these libraries")
+    config.addinivalue_line("markers", "quick: under a minute in all, with each library and each path at least once")
     config.addinivalue_line("markers", "kernels: the kernels for CUDA on a CPU; OHEMLOSS_TEST_KERNELS=1 runs them")
     config.addinivalue_line("markers", "xfail_library(*ids, reason): the test must fail on these libraries")
     requested = requested_packages()
@@ -45,6 +46,7 @@ def pytest_generate_tests(metafunc):
         only = metafunc.definition.get_closest_marker("only_library")
         chosen = [library for library in libraries if not requested or library.package in requested]
         chosen = [library for library in chosen if only is None or library.id in only.args]
+        chosen = [library for library in chosen if library.has_device]
         if name in names and "float_dtype" in names:
             pairs = [(library, dtype) for library in chosen for dtype in library.floats]
             params = [

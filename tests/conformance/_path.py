@@ -1,0 +1,156 @@
+"""A path: a library, a device, and a way to run the loss there."""
+
+import contextlib
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import ohemloss
+from tests._libraries import Library
+
+from ._case import Case
+
+# Of a result: where it comes from, the value, and the gradient; None where this way gives only one of them.
+Answer = tuple[str, Any, Any]
+# Dtypes of weights that a library has, though no setting of it runs logits in them.
+_OTHER_FLOATS = {"numpy": ("float64",)}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call in arrays of a library."""
+
+    library: Library
+    x: Any
+    y: Any
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, library: Library, case: Case, dtype: str) -> "Call":
+        """Bring a case to a library, with the strides that it has."""
+        x, y, axis = case.arrays(dtype)
+        wide = "float64" if dtype == "float64" else "float32"
+        options = {
+            name: _option(library, name, option, wide if case.kind != "weights" else None)
+            for name, option in case.options.items()
+        }
+        return cls(library, place(library, x, dtype), place(library, y, None), {**options, "axis": axis})
+
+    def loss(self, x: Any) -> Any:
+        """Compute the value alone."""
+        return ohemloss.ohem_cross_entropy(x, self.y, **self.options)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the value is a loss for each pixel, which the closed form does not differentiate."""
+        return self.options.get("reduction") == "none"
+
+
+def _option(library: Library, name: str, option: Any, wide: str | None) -> Any:
+    if not isinstance(option, np.ndarray):
+        return option
+    return place(library, option, wide if name.endswith("weight") else None)
+
+
+def place(library: Library, array: np.ndarray, dtype: str | None) -> Any:
+    """Make an array of a library from a NumPy one, keeping its strides where the library has any."""
+    if library.package not in ("numpy", "torch") or library.device or min(array.strides, default=0) < 0:
+        return library.asarray(array, dtype if dtype != str(array.dtype) else None)
+    if library.package == "numpy":
+        array = array if dtype in (None, str(array.dtype)) else array.astype(dtype)
+        array.flags.writeable = False
+        return array
+    torch = importlib.import_module("torch")
+    strides = [stride // array.itemsize for stride in array.strides]
+    if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:
+        return library.asarray(array, dtype)
+    # `asarray` would pack the numbers.
+    made = torch.empty_strided(array.shape, strides, dtype=getattr(torch, dtype or str(array.dtype)))
+    if 0 in strides:
+        source = array[tuple(slice(None) if stride else slice(1) for stride in strides)]
+        return library.asarray(source.copy(), dtype).expand(array.shape)
+    return made.copy_(torch.from_numpy(np.array(array)))
+
+
+def closed_form(call: Call) -> list[Answer]:
+    """Run the closed form, and the loss alone, which must be the same."""
+    alone = call.loss(call.x)
+    if call.is_map:
+        return [("loss", alone, None)]
+    value, gradient = ohemloss.value_and_grad(call.x, call.y, **call.options)
+    return [("loss", alone, None), ("closed form", value, gradient)]
+
+
+def autograd(call: Call) -> list[Answer]:
+    """Differentiate by the library itself; a map by its sum."""
+    xp: Any = call.library.xp
+    total = (lambda x: xp.sum(call.loss(x))) if call.is_map else call.loss
+    differentiate = call.library.differentiate(total)
+    return [("autograd", None, differentiate(call.x))]
+
+
+def both(call: Call) -> list[Answer]:
+    """Run the closed form, and differentiate if the library does."""
+    answers = closed_form(call)
+    return answers + autograd(call) if call.library.differentiate(call.loss) is not None else answers
+
+
+def everything(case: Case, dtype: str) -> bool:
+    """Take each case."""
+    return True
+
+
+@dataclass(frozen=True)
+class Path:
+    """
+    One way to run the loss.
+
+    `takes` says which cases run (all others would be served by another path, or show nothing new), and `setting` holds
+    what makes this path serve them; where it may, it makes every other path fail.
+    """
+
+    id: str
+    library: Library
+    run: Callable[[Call], list[Answer]] = both
+    takes: Callable[[Case, str], bool] = everything
+    setting: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    reads_labels: bool | None = None  # None: as the library says
+    marks: tuple[Any, ...] = ()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a label out of range is an error here; else it is NaN."""
+        return self.library.host if self.reads_labels is None else self.reads_labels
+
+    def dtypes(self, case: Case) -> list[str]:
+        """List the dtypes that a case runs in."""
+        if case.has_strides and self.library.package not in ("numpy", "torch"):
+            return []
+        if not self._has(case):
+            return []
+        return [dtype for dtype in case.dtypes if dtype in self.library.floats and self.takes(case, dtype)]
+
+    def _has(self, case: Case) -> bool:
+        """Tell whether the library has the dtypes of the labels and weights, and whether they hold its numbers."""
+        narrow = self.library.label_dtype == "int32"
+        if case.label_dtype not in ("int64", *self.library.integers):
+            return False
+        if case.kind == "weights" and case.name not in (
+            *self.library.floats,
+            *_OTHER_FLOATS.get(self.library.package, ()),
+        ):
+            return False
+        return not (narrow and np.any(np.abs(case.labels.astype(object)) > 2**31))
+
+    @contextlib.contextmanager
+    def ready(self, case: Case) -> Iterator[None]:
+        """Hold the setting of the library and of the path."""
+        with self.library.setting(), self.setting(), warnings.catch_warnings():
+            if not np.all(np.isfinite(case.logits)):
+                # Array operations on logits that are not finite, in NumPy and what is built on it.
+                warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
+            yield

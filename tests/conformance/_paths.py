@@ -1,0 +1,260 @@
+"""All paths: each library, each way to run it, and each fast path by its name."""
+
+import contextlib
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ohemloss
+from tests._libraries import KERNELS, LIBRARIES, is_installed, requested_packages
+
+from ._case import Case
+from ._path import Answer, Call, Path, both, closed_form
+from ._table import CASES
+
+FIRST = {case.kind: case for case in reversed(CASES)}
+LIBRARY = {library.id: library for library in [*LIBRARIES, *KERNELS]}
+
+
+def one_of_each_kind(case: Case, dtype: str) -> bool:
+    """Take one row of each kind."""
+    return FIRST[case.kind] is case
+
+
+def regimes_and_one_of_each_kind(case: Case, dtype: str) -> bool:
+    """Take all shares of hard pixels in all dtypes, and one row of each other kind."""
+    return (case.kind == "regimes" and "larger" not in case.name) or one_of_each_kind(case, dtype)
+
+
+def traced_rows(case: Case, dtype: str) -> bool:
+    """Take one row of each kind, the shares of hard pixels, and each rule."""
+    if dtype != "float32":
+        return False
+    return regimes_and_one_of_each_kind(case, dtype) or (case.kind == "rules" and "40% hard" in case.name)
+
+
+def differentiated_rows(case: Case, dtype: str) -> bool:
+    """Take what changes a gradient."""
+    return case.kind in ("regimes", "options", "rules") or one_of_each_kind(case, dtype)
+
+
+def per_image(case: Case) -> bool:
+    """Tell whether images are mined one by one."""
+    return bool("rule" in case.options and case.options["rule"].per_image)
+
+
+def usual(case: Case) -> bool:
+    """Tell whether the kernels know the options: all but label smoothing, maps and other rules."""
+    rule = case.options.get("rule", ohemloss.MiningRule())
+    known = rule == ohemloss.MiningRule() and "positives" not in case.options
+    return known and not case.options.get("label_smoothing") and case.options.get("reduction") != "none"
+
+
+def but_empty(case: Case, dtype: str) -> bool:
+    """Leave out resized logits without an image: MLX divides by zero in native code."""
+    return (case.kind, case.name) != ("resized", "empty")
+
+
+# ---- in host memory
+
+
+@contextlib.contextmanager
+def cut_small(*, blocks: bool):
+    """Cut small arrays into many blocks and chunks, give them to several threads, and let nothing else serve them."""
+    from ohemloss import _composite
+    from ohemloss_numpy import _grid, _host, _machine, _resized
+
+    machine: Any = _machine
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("loss", "value_and_grad", "run_steps"):
+            patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
+        if blocks:
+            patch.setattr(machine, "FROM", 2**62)
+        else:
+            patch.setattr(machine, "FROM", 0)
+            if machine._fused() is None:
+                pytest.skip("numba is not installed, or compiles nothing")
+            for name in ("Blocks", "ResizedBlocks"):
+                patch.setattr(_host, name, lambda *_: pytest.fail("served by NumPy"))
+        patch.setattr(_grid, "BLOCK", 150)
+        patch.setattr(_grid, "CHUNK", 90)
+        patch.setattr(_resized, "_PIXELS", 30)
+        patch.setattr(machine, "_CHUNK", 450)
+        patch.setattr(_host, "_PER_THREAD", 1)
+        patch.setenv("OHEMLOSS_NUM_THREADS", "3")
+        yield
+
+
+def in_blocks():
+    return cut_small(blocks=True)
+
+
+def in_machine_code():
+    return cut_small(blocks=False)
+
+
+def without_a_warning(call: Call) -> list[Answer]:
+    """Run it where each floating-point warning is an error."""
+    with np.errstate(all="raise"):
+        return both(call)
+
+
+def whole_batch(case: Case, dtype: str) -> bool:
+    return not per_image(case)
+
+
+def by_machine_code(case: Case, dtype: str) -> bool:
+    arrays = any(hasattr(case.options.get(name), "dtype") for name in ("thresh", "min_kept"))
+    return usual(case) and not arrays and dtype != "float64"
+
+
+# ---- PyTorch
+
+
+def torch_compiled(call: Call) -> list[Answer]:
+    """Trace the whole; what PyTorch compiles it to is tested where the default compiler is."""
+    import torch
+
+    import ohemloss_torch  # noqa: F401
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call.loss, fullgraph=True, backend="eager")
+    x = call.x.detach().requires_grad_()
+    value = compiled(x)
+    gradient = torch.autograd.grad(value.sum(), x)[0]
+    return [("compiled", value.detach(), gradient)]
+
+
+def torch_func(call: Call) -> list[Answer]:
+    """Differentiate the composite."""
+    import torch
+
+    total = (lambda x: call.loss(x).sum()) if call.is_map else call.loss
+    gradient, value = torch.func.grad_and_value(total)(call.x)
+    return [("torch.func", None if call.is_map else value, gradient)]
+
+
+# ---- JAX
+
+STATIC = ("ignore_index", "label_smoothing", "reduction", "rule", "resize", "align_corners", "axis")
+
+
+def jax_jitted(call: Call) -> list[Answer]:
+    """Run all in one program; what may be an array is one, so that few programs are compiled."""
+    import jax.numpy as jnp
+
+    arrays, static = {}, {}
+    for name, option in {"thresh": 0.7, "min_kept": 1 / 16, **call.options}.items():
+        is_static = name in STATIC or option is None or callable(option)
+        (static if is_static else arrays)[name] = option if is_static else jnp.asarray(option)
+    answers = _jitted()(call.x, call.y, arrays, tuple(sorted(static.items(), key=str)))
+    return [(name, *answer) for name, answer in zip(("loss", "closed form", "compiled"), answers, strict=False)]
+
+
+@functools.cache
+def _jitted() -> Any:
+    import jax
+
+    def run(x, y, arrays, static):
+        options = {**arrays, **dict(static)}
+        loss = lambda x: ohemloss.ohem_cross_entropy(x, y, **options)
+        if options.get("reduction") == "none":
+            return [(loss(x), jax.grad(lambda x: loss(x).sum())(x))]
+        value, gradient = jax.value_and_grad(loss)(x)
+        return [(value, None), ohemloss.value_and_grad(x, y, **options), (value, gradient)]
+
+    return jax.jit(run, static_argnums=3)
+
+
+# ---- Dask
+
+
+def in_chunks(call: Call) -> list[Answer]:
+    """Cut logits in two along each axis, and labels in three along the last."""
+    import dask
+    import dask.array as da
+
+    def cut(array, pieces):
+        sizes = [max(1, -(-n // piece)) for n, piece in zip(array.shape, pieces, strict=True)]
+        return da.rechunk(array, tuple(sizes)) if array.ndim else array
+
+    options = {
+        name: cut(option, [2] * option.ndim) if hasattr(option, "chunks") else option
+        for name, option in call.options.items()
+    }
+    y = cut(call.y, [*[1] * (call.y.ndim - 1), 3][-call.y.ndim :] if call.y.ndim else [])
+    answers = both(Call(call.library, cut(call.x, [2] * call.x.ndim), y, options))
+    with dask.config.set(scheduler="synchronous"):
+        return list(dask.persist(*answers))  # one computation of them all
+
+
+def lazy_rows(case: Case, dtype: str) -> bool:
+    """Leave to one row what does not depend on chunks: layouts, classes, dtypes of labels, and resizing."""
+    return case.kind not in ("layouts", "classes", "labels", "resized") or one_of_each_kind(case, dtype)
+
+
+# ---- the kernels for CUDA
+
+
+@contextlib.contextmanager
+def by_kernels():
+    """Let nothing else serve a call."""
+    from ohemloss import _composite
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("loss", "value_and_grad", "run_steps"):
+            patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
+        yield
+
+
+def by_triton(case: Case, dtype: str) -> bool:
+    return usual(case) and case.options.get("resize") != "trilinear"
+
+
+def by_cuda_c(case: Case, dtype: str) -> bool:
+    arrays = hasattr(case.options.get("min_kept"), "dtype")
+    return by_triton(case, dtype) and not arrays
+
+
+def paths():
+    """List the paths of the libraries that are asked for, or installed."""
+    numpy, torch = LIBRARY["numpy"], LIBRARY["torch"]
+    found = [
+        Path("numpy", numpy, takes=regimes_and_one_of_each_kind),
+        Path("numpy blocks", numpy, without_a_warning, takes=whole_batch, setting=in_blocks),
+        Path("numpy machine code", numpy, without_a_warning, takes=by_machine_code, setting=in_machine_code),
+        Path("strict", LIBRARY["strict"]),
+        Path("strictest", LIBRARY["strictest"]),
+        *(
+            Path(name, library, takes=regimes_and_one_of_each_kind)
+            for name, library in LIBRARY.items()
+            if name.startswith("strict-")
+        ),
+        Path("torch", torch),
+        Path("torch blocks", torch, without_a_warning, takes=whole_batch, setting=in_blocks),
+        Path("torch machine code", torch, without_a_warning, takes=by_machine_code, setting=in_machine_code),
+        Path("torch func", torch, torch_func, takes=differentiated_rows),
+        Path("torch compiled", torch, torch_compiled, takes=traced_rows, reads_labels=False),
+        Path("torch-cuda", LIBRARY["torch-cuda"]),
+        Path("jax", LIBRARY["jax"], jax_jitted),
+        Path("jax eager", LIBRARY["jax"], takes=one_of_each_kind, reads_labels=True),
+        Path("jax-x64", LIBRARY["jax-x64"], jax_jitted, takes=regimes_and_one_of_each_kind, reads_labels=False),
+        Path("jax-cuda", LIBRARY["jax-cuda"], jax_jitted),
+        Path("cupy-cuda", LIBRARY["cupy-cuda"]),
+        Path("dask", LIBRARY["dask"], in_chunks, takes=lazy_rows),
+        Path("ndonnx", LIBRARY["ndonnx"], closed_form, takes=one_of_each_kind),
+        Path("mlx", LIBRARY["mlx"], takes=but_empty),
+        Path(
+            "triton",
+            LIBRARY["torch-interpreted"],
+            takes=by_triton,
+            setting=by_kernels,
+            marks=(pytest.mark.kernels,),
+        ),
+        Path("cuda c", LIBRARY["cupy-shim"], takes=by_cuda_c, setting=by_kernels, marks=(pytest.mark.kernels,)),
+    ]
+    requested = requested_packages()
+    wanted = [path for path in found if not requested or path.library.package in requested]
+    return [path for path in wanted if is_installed(path.library.package) and path.library.has_device]

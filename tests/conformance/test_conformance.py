@@ -1,0 +1,58 @@
+"""Every case over every path: the same numbers and the same gradients."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tests._cases import REGIMES
+from tests._reference import gradient
+
+from ._check import check
+from ._paths import paths
+from ._table import CASES
+
+COLUMNS = {"loss": "eager", "closed form": "closed form", "autograd": "autograd"}
+
+
+def _parameters():
+    found = []
+    for path in paths():
+        if path.marks and os.environ.get("OHEMLOSS_TEST_KERNELS") != "1":
+            continue
+        for case in CASES:
+            for dtype in path.dtypes(case):
+                marks = [*path.marks, *([pytest.mark.quick] if is_quick(path, case, dtype) else [])]
+                found.append(pytest.param(path, case, dtype, id=f"{path.id}-{case.id}-{dtype}", marks=marks))
+    return found
+
+
+def is_quick(path, case, dtype):
+    """Tell whether the quick lane runs it: the shares of hard pixels, in the widest dtype."""
+    return case.kind == "regimes" and case.name in REGIMES and dtype == path.library.floats[-1]
+
+
+@pytest.mark.parametrize(("path", "case", "dtype"), _parameters())
+def test_case(path, case, dtype, shows):
+    """The value and the gradient of a case are those of the oracle."""
+    with path.ready(case):
+        shown = check(path, case, dtype)
+    if case.kind == "regimes":
+        for name, (actual, expected) in shown.items():
+            row, best = path.library.row, dtype == path.library.floats[-1]
+            half = dtype not in ("float32", "float64") and name != "loss"
+            column = "autocast" if half else COLUMNS.get(name) if best else None
+            if column is not None:
+                shows(row, column, actual, expected, rtol=1.0, atol=1.0)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.kind in ("options", "rules")], ids=lambda case: case.id
+)
+def test_closed_form_of_the_oracle_is_the_derivative(case):
+    """By differences of the oracle's value, with the selection held fixed."""
+    options = dict(case.options)
+    for name, option in options.items():
+        options[name] = option.item() if np.ndim(option) == 0 and hasattr(option, "item") else option
+    expected = gradient(case.logits, case.labels, **options)
+    np.testing.assert_allclose(case.expected.gradient, expected, rtol=1e-6, atol=1e-9)
