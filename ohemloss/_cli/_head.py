@@ -15,8 +15,8 @@ class Head:
     """
     A linear map from the features of a place to the classes, then bilinear enlargement: products of matrices only.
 
-    Matrices that are needed transposed are kept so, because libraries differ in how they transpose. The dtype is that of the
-    features.
+    Matrices that are needed transposed are kept so, because libraries differ in how they transpose. The
+    dtype is that of the features.
     """
 
     def __init__(self, xp: Namespace, photograph: Photograph) -> None:

@@ -43,7 +43,7 @@ def load(every: int = 8) -> Photograph:
     """
     Read the photograph; only the classes that are in it keep a number.
 
-    One feature in `every` is kept. One in 8 suffices to tell the objects apart, and is too little to memorise the labels.
+    One feature in `every` is kept. One in 8 suffices to tell the objects apart, and not to memorise the labels.
     """
     data = arc2017()
     ids, classes = np.unique(data["class_label"], return_inverse=True)

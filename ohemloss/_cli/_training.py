@@ -57,10 +57,10 @@ def train(xp: Namespace, photograph: Photograph, plan: Plan, advance: Callable[[
     """Train from weights of 0, then mine; `advance` is called after each step."""
     head, labels = Head(xp, photograph), xp.asarray(photograph.labels[None])
     weights, steps, first_value, end = head.initial_weights(), 0, math.nan, time.monotonic() + plan.seconds
-    for value, weights in descend(head, labels, weights, plan):
+    for value, updated in descend(head, labels, weights, plan):
         if steps == 0:
             first_value = float(to_numpy(value))
-        steps += 1
+        weights, steps = updated, steps + 1
         advance()
         if time.monotonic() >= end:
             break
