@@ -245,9 +245,9 @@ def describe(results: Results) -> str:
         f"processor time\n({results['processor']}), with {versions}."
     )
     parts = {
-        "How far the libraries are apart": _table_of_libraries(results["libraries"]),
-        "Held-out pixels": _table_of_plans(results),
-        "Each class": _table_of_classes(results),
+        "Relative difference of the loss from NumPy": _table_of_libraries(results["libraries"]),
+        "Mean IoU of rare and of all classes on held-out pixels": _table_of_plans(results),
+        "IoU of each class after the last of these trainings": _table_of_classes(results),
     }
     return "\n\n".join([made, *(f"## {title}\n\n{text}" for title, text in parts.items())]) + "\n"
 
@@ -257,7 +257,7 @@ def _table_of_libraries(libraries: Results) -> str:
     for loss in LOSSES:
         for name, values in differences(libraries, loss).items():
             rows.append([loss, name, f"{values[0]:.1e}", f"{max(values):.1e}"])
-    return _table(["loss", "against NumPy in float32", "first step", "largest of all steps"], rows)
+    return _table(["loss", "library", "first step", "largest of all steps"], rows)
 
 
 def _table_of_plans(results: Results) -> str:
@@ -265,10 +265,13 @@ def _table_of_plans(results: Results) -> str:
     rows = []
     for outcome in results["outcomes"]:
         ious = {loss: np.asarray(values) for loss, values in outcome["iou"].items()}
-        cells = [_spread(np.mean(ious[loss][:, rare], axis=1)) for loss in LOSSES]
+        of_rare = {loss: np.mean(ious[loss][:, rare], axis=1) for loss in LOSSES}
+        cells = [_spread(values) for values in of_rare.values()]
+        cells += [f"{np.sum(of_rare[OHEM] > of_rare[PLAIN])} of {len(of_rare[OHEM])} seeds"]
         cells += [_spread(np.mean(ious[loss], axis=1)) for loss in LOSSES]
         rows.append([f"{outcome['plan']['steps']} steps, rate {outcome['plan']['rate']:g}", *cells])
-    return _table(["training", *(f"{which}: {loss}" for which in ("rare", "all") for loss in LOSSES)], rows)
+    rare_columns = (*(f"rare: {loss}" for loss in LOSSES), "rare: OHEM higher with")
+    return _table(["training", *rare_columns, *(f"all: {loss}" for loss in LOSSES)], rows)
 
 
 def _table_of_classes(results: Results) -> str:
