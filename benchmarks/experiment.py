@@ -312,6 +312,7 @@ def draw_curves(path: Path, results: Results) -> None:
     _pictures.dress(left, "step", "loss")
     _pictures.dress(right, "step", "relative difference, 0 at the bottom")
     left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     key = {line.get_label(): line for line in (*left.lines, *right.lines)}
     page.legend(handles=key.values(), loc="outside lower center", ncols=2, frameon=False, fontsize=12)
     _pictures.save(page, path)
