@@ -105,7 +105,8 @@ def _inside(places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 def first_weights(photograph: Photograph, seed: int) -> Floats:
     """Draw the weights that every library starts with."""
     shape = Head(np, photograph).initial_weights().shape
-    return np.random.default_rng(seed).standard_normal(shape).astype(photograph.features.dtype)
+    weights: Floats = np.random.default_rng(seed).standard_normal(shape).astype(photograph.features.dtype)
+    return weights
 
 
 def train_numpy(task: Task) -> Trained:
@@ -119,9 +120,8 @@ def train_torch(task: Task) -> Trained:
     """Train in PyTorch: autograd, its optimiser, and for plain cross-entropy its own loss."""
     head, labels = Head(torch, task.photograph), torch.tensor(task.photograph.labels[None], dtype=torch.int64)
     weights = torch.tensor(task.weights, requires_grad=True)
-    criterion = OhemCELoss(**OPTIONS[OHEM], ignore_index=IGNORE)
-    if task.loss == PLAIN:
-        criterion = partial(functional.cross_entropy, ignore_index=IGNORE)
+    plain = partial(functional.cross_entropy, ignore_index=IGNORE)
+    criterion = plain if task.loss == PLAIN else OhemCELoss(**OPTIONS[OHEM], ignore_index=IGNORE)
     optimiser = torch.optim.SGD([weights], momentum=task.plan.momentum)
     losses = []
     for rate in task.plan.rates():
@@ -169,7 +169,8 @@ def iou(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Compute the intersection over union of each class; NaN where a class has no pixel and no prediction."""
     both = np.diagonal(counts)
     union = np.sum(counts, axis=0) + np.sum(counts, axis=1) - both
-    return np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0)
+    ratios: npt.NDArray[np.float64] = np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0)
+    return ratios
 
 
 def compare_libraries(photograph: Photograph, plan: Plan) -> Results:
@@ -187,13 +188,14 @@ def compare_libraries(photograph: Photograph, plan: Plan) -> Results:
 
 def judge(photograph: Photograph, plan: Plan, loss: str, seed: int) -> tuple[list[float], Labels]:
     """Return the IoU of each class and the prediction of each pixel by the model that did not train on its square."""
-    n_classes, counts = len(photograph.names), 0
+    n_classes = len(photograph.names)
+    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
     predicted = np.full_like(photograph.labels, IGNORE)
     for fold in FOLDS:
         labels, held_out = split(photograph.labels, seed, fold)
         task = Task(replace(photograph, labels=labels), first_weights(photograph, seed), plan, loss)
         classes = np.argmax(Head(np, photograph).logits(train_numpy(task).weights)[0], axis=0)
-        counts = counts + confusion(held_out, classes, n_classes)
+        counts += confusion(held_out, classes, n_classes)
         predicted = np.where(held_out != IGNORE, classes.astype(np.uint8), predicted)
     return [float(value) for value in iou(counts)], predicted
 
@@ -296,7 +298,7 @@ def draw_curves(path: Path, results: Results) -> None:
     page = _pictures.new_page(11, 5.4)
     left, right = page.subplots(1, 2)
     # Drawn over each other: a broad line, dashes on it, rings on them.
-    lines = {
+    lines: dict[str, dict[str, Any]] = {
         "NumPy": {"linewidth": 6, "alpha": 0.4},
         "PyTorch": {"linestyle": "--", "linewidth": 2},
         "JAX": {"linestyle": "none", "marker": "o", "fillstyle": "none", "markevery": 3},

@@ -11,10 +11,10 @@ for _name in ("torch", "jax", "imgviz", "matplotlib"):
     pytest.importorskip(_name)
 
 from benchmarks import experiment
-from benchmarks.experiment import FLOAT64, IGNORE, LOSSES, OHEM, PLAIN, SHORT_PLANS
+from benchmarks.experiment import FLOAT64, LOSSES, OHEM, PLAIN, SHORT_PLANS
 from ohemloss import value_and_grad
 from ohemloss._cli._head import Head
-from ohemloss._cli._photograph import Photograph
+from ohemloss._cli._photograph import IGNORE, Photograph
 
 # Relative, for one step in float32: sums of some ten thousand products in another order.
 TOLERANCE = 1e-5
