@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .. import Trace, explain, value_and_grad
 from .._drawing._host import to_numpy
-from .._typing import Namespace
+from .._typing import Array, Namespace
 from ._head import Head
 from ._photograph import IGNORE, Photograph
 
@@ -21,6 +21,8 @@ class Plan:
     """
     How to train: at most so many steps, and none after so many seconds.
 
+    The rate falls linearly to 0, after it has risen linearly over `warm_up` steps.
+
     The defaults were found by trying: the large objects are learned, while thin and rare ones stay hard. A library that
     delays its work to write it to files needs many seconds for a step, and stops early.
     """
@@ -29,6 +31,11 @@ class Plan:
     seconds: float = 60.0
     rate: float = 8.0
     momentum: float = 0.8
+    warm_up: int = 1
+
+    def rates(self) -> list[float]:
+        """List the rate of each step."""
+        return [self.rate * min(1, (i + 1) / self.warm_up) * (1 - i / self.steps) for i in range(self.steps)]
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,28 @@ class Mined:
 
 
 def train(xp: Namespace, photograph: Photograph, plan: Plan, advance: Callable[[], None]) -> Mined:
-    """Train by gradient descent with momentum and a falling rate, then mine; `advance` is called after each step."""
-    head = Head(xp, photograph)
-    labels = xp.asarray(photograph.labels[None])
-    weights = velocity = head.initial_weights()
-    first_value, steps, end = math.nan, 0, time.monotonic() + plan.seconds
-    while steps < plan.steps and (steps == 0 or time.monotonic() < end):
-        value, logits_gradient = value_and_grad(head.logits(weights), labels, ignore_index=IGNORE)
+    """Train from weights of 0, then mine; `advance` is called after each step."""
+    head, labels = Head(xp, photograph), xp.asarray(photograph.labels[None])
+    weights, steps, first_value, end = head.initial_weights(), 0, math.nan, time.monotonic() + plan.seconds
+    for value, updated in descend(head, labels, weights, plan):
         if steps == 0:
             first_value = float(to_numpy(value))
-        rate = plan.rate * (1 - steps / plan.steps)
+        weights, steps = updated, steps + 1
+        advance()
+        if time.monotonic() >= end:
+            break
+    return _to_host(explain(head.logits(weights), labels, ignore_index=IGNORE), steps, first_value)
+
+
+def descend(head: Head, labels: Array, weights: Array, plan: Plan, **options: Any) -> Iterator[tuple[Array, Array]]:
+    """Yield the loss before each step of gradient descent with momentum, and the weights after it."""
+    xp, velocity = head.xp, head.initial_weights()
+    for rate in plan.rates():
+        value, logits_gradient = value_and_grad(head.logits(weights), labels, ignore_index=IGNORE, **options)
         # Through the host, so that a lazy library computes the step and then forgets it.
         velocity = xp.asarray(to_numpy(plan.momentum * velocity + head.weights_gradient(logits_gradient)))
         weights = xp.asarray(to_numpy(weights - rate * velocity))
-        steps += 1
-        advance()
-    return _to_host(explain(head.logits(weights), labels, ignore_index=IGNORE), steps, first_value)
+        yield value, weights
 
 
 def _to_host(trace: Trace, steps: int, first_value: float) -> Mined:

