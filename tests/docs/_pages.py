@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 from ohemloss import _registry
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 # What Sphinx and MyST do, and no reader runs; `{eval-rst}` holds directives of the reference alone.
 INERT = ("{eval-rst}", "{figure}", "{include}", "{toctree}")

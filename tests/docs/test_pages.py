@@ -12,7 +12,7 @@ import pytest
 
 import ohemloss
 from tests import _shim
-from tests._pages import EXAMPLES, FLAGS, Page, blocks, cupy_or_stand_in, forgotten_registrations, pages, run_by_ci
+from tests.docs._pages import EXAMPLES, FLAGS, Page, blocks, cupy_or_stand_in, forgotten_registrations, pages, run_by_ci
 
 
 def modules_with_examples():
