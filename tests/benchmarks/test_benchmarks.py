@@ -341,7 +341,7 @@ class TestGpu:
         pytest.importorskip("torch")
         from benchmarks import _gpu, _gpu_others
 
-        monkeypatch.setattr(_gpu, "_SPENT", 0)
+        monkeypatch.setattr(_gpu.DeviceClock, "spent", 0)
         for name in ("_CALLS", "_ROUNDS"):
             monkeypatch.setattr(_gpu_others, name, 1)
 

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ for _name in ("imgviz", "matplotlib", "rich", "typer"):
 
 import ohemloss
 from ohemloss import __main__ as entry
-from ohemloss._cli import _bandwidth, _demo, _read, _training
+from ohemloss._cli import _bandwidth, _demo, _photograph, _read, _training
 from ohemloss._cli._check import _cases, _command, _ways
 from ohemloss._cli._errors import CannotRunError
 from tests import _processes
@@ -36,6 +37,9 @@ def short(invoke, on_numpy, monkeypatch):
     """Shorten the work of each command."""
     np.save("x.npy", np.zeros((1, 2, 3), np.float32))
     np.save("y.npy", np.zeros((1, 3), np.int64))
+    photograph = _photograph.load()
+    small = replace(photograph, image=photograph.image[::8, ::8], labels=photograph.labels[::8, ::8])
+    monkeypatch.setattr(_photograph, "load", lambda: small)
     monkeypatch.setattr(_training, "Plan", partial(_training.Plan, steps=1))
     monkeypatch.setattr(_bandwidth, "_BYTES", 2**20)
     monkeypatch.setattr(_ways, "cases", lambda dtype: _cases.cases(dtype)[:1])
