@@ -51,6 +51,15 @@ TINY = _cases.Sizes(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Of arrays as small as these, threads would only wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture(params=_data.REGIMES, ids=str)
 def data(request):
     return _data.make(SHAPE, request.param)

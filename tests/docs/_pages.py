@@ -121,10 +121,11 @@ class Page:
 
     def _shell(self, command):
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        # One thread: the arrays are small, and threads that wait for each other would take most of the time.
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env=os.environ | {"PATH": path, "COLUMNS": "80"},
+            env=os.environ | {"PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
