@@ -131,7 +131,7 @@ class Page:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1800,  # against a command that hangs
         )
 
     def _example(self, block):

@@ -132,7 +132,7 @@ def test_progress_on_a_terminal(invoke, on_numpy, monkeypatch):
     assert "timing" in invoke(*SMALL).stderr
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(60.0, 3), (0.0, 1)])
+@pytest.mark.parametrize(("seconds", "rounds"), [(1e9, 3), (0.0, 1)])
 def test_libraries_take_turns(seconds, rounds, monkeypatch):
     """The first call of each, which compiles, is not timed; then round by round, one at least."""
     calls = []

@@ -1,5 +1,6 @@
 """What the commands refuse alike: a file that cannot be written, a library that cannot compute, an extra that lacks."""
 
+import math
 import os
 import re
 import sys
@@ -40,7 +41,7 @@ def short(invoke, on_numpy, monkeypatch):
     photograph = _photograph.load()
     small = replace(photograph, image=photograph.image[::8, ::8], labels=photograph.labels[::8, ::8])
     monkeypatch.setattr(_photograph, "load", lambda: small)
-    monkeypatch.setattr(_training, "Plan", partial(_training.Plan, steps=1))
+    monkeypatch.setattr(_training, "Plan", partial(_training.Plan, steps=1, seconds=math.inf))
     monkeypatch.setattr(_bandwidth, "_BYTES", 2**20)
     monkeypatch.setattr(_ways, "cases", lambda dtype: _cases.cases(dtype)[:1])
 

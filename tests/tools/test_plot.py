@@ -417,27 +417,36 @@ class TestNumbers:
         )
         assert "mined or tied  8" in texts(figure)
 
-    def test_ignored_pixels_that_are_mined(self):
-        rule = MiningRule(pool="all")
-        figure = explain(np.zeros((1, 2, 4)), np.asarray([[0, 255, 255, 255]]), min_kept=1.0, rule=rule).plot()
-        assert "So are 3 ignored pixels, with a loss of 0." in texts(figure)
-        assert "mined 4 (100.0%)" in texts(figure)
-
-    def test_value_of_each_pixel(self):
-        assert "value one for each pixel" in texts(explain(LOGITS, LABELS, reduction="none").plot())
-
-    def test_every_pixel_ignored(self):
-        figure = explain(np.zeros((1, 2, 3, 4)), np.full((1, 3, 4), 255)).plot()
-        assert "value 0    n_valid 0    n_min 0    n_hard 0    mined 0 (0.0%)" in texts(figure)
-        for words in ("Every pixel is ignored.", "no pixel to count", "ignored  100.0% of all", "valid  0"):
-            assert words in texts(figure)
-        assert np.all(panels(figure)[0] == WHITE)
-        assert np.all(panels(figure)[1] == IGNORED)
-
-    def test_tiny_shares(self):
-        labels = np.zeros((1, 5000), int)
-        labels[0, 0] = 1
-        assert "class 1  <0.1%" in texts(explain(np.zeros((1, 2, 5000)), labels).plot())
+    @pytest.mark.parametrize(
+        ("logits", "labels", "options", "words"),
+        [
+            (
+                np.zeros((1, 2, 4)),
+                np.asarray([[0, 255, 255, 255]]),
+                {"min_kept": 1.0, "rule": MiningRule(pool="all")},
+                ["So are 3 ignored pixels, with a loss of 0.", "mined 4 (100.0%)"],
+            ),
+            (LOGITS, LABELS, {"reduction": "none"}, ["value one for each pixel"]),
+            (np.zeros((1, 2, 5000)), np.arange(5000)[None] == 0, {}, ["class 1  <0.1%"]),
+            (
+                np.zeros((1, 2, 3, 4)),
+                np.full((1, 3, 4), 255),
+                {},
+                [
+                    "value 0    n_valid 0    n_min 0    n_hard 0    mined 0 (0.0%)",
+                    *("Every pixel is ignored.", "no pixel to count", "ignored  100.0% of all", "valid  0"),
+                ],
+            ),
+        ],
+        ids=["ignored and mined", "not reduced", "tiny share", "all ignored"],
+    )
+    def test_words(self, logits, labels, options, words):
+        figure = explain(logits, labels.astype(np.int64), **options).plot()
+        for sentence in words:
+            assert sentence in texts(figure)
+        if np.all(labels == 255):
+            assert np.all(panels(figure)[0] == WHITE)
+            assert np.all(panels(figure)[1] == IGNORED)
 
 
 class TestShapes:
