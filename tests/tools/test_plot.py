@@ -94,11 +94,16 @@ class TestLibraries:
         assert _host.to_numpy(image).dtype == np.float32
 
     @pytest.mark.only_library("torch")
-    def test_under_autograd(self, library):
-        x = library.asarray(LOGITS, "float32").requires_grad_()
-        trace = explain(x, library.asarray(LABELS))
+    def test_under_autograd_and_compiled(self, library):
+        """The trace leaves the graph with all its fields."""
+        torch = importlib.import_module("torch")
+        x, y = library.asarray(LOGITS, "float32").requires_grad_(), library.asarray(LABELS)
+        expected = texts(explain(LOGITS.astype(np.float32), LABELS).plot())
+        trace = explain(x, y)  # the look-up of the backend cannot be traced
         assert trace.value.requires_grad
-        assert texts(trace.plot()) == texts(explain(LOGITS.astype(np.float32), LABELS).plot())
+        assert texts(trace.plot()) == expected
+        compiled = torch.compile(lambda x, y: explain(x, y), fullgraph=True, backend="eager")
+        assert texts(compiled(x, y).plot()) == expected
 
     @pytest.mark.only_library("jax")
     def test_in_a_compiled_function(self, library):
@@ -118,15 +123,6 @@ class TestLibraries:
         x, y = xp.argument(shape=("N", 2), dtype=xp.float32), xp.argument(shape=("N",), dtype=xp.int64)
         with pytest.raises(TypeError, match=r"^`plot` must be able to read the values of the trace: got a "):
             explain(x, y).plot()
-
-    @pytest.mark.only_library("torch")
-    def test_compiled_whole(self, library):
-        """The trace leaves the graph with all its fields."""
-        torch = importlib.import_module("torch")
-        x, y = library.asarray(LOGITS, "float32"), library.asarray(LABELS)
-        explain(x, y)  # the look-up of the backend cannot be traced
-        compiled = torch.compile(lambda x, y: explain(x, y), fullgraph=True, backend="eager")
-        assert texts(compiled(x, y).plot()) == texts(explain(x, y).plot())
 
 
 class _OnDevice:
@@ -271,22 +267,23 @@ class TestPalette:
         palette = _palette.palette_of(labels, labels != 1)
         assert palette.paint(labels, labels != 1).tolist() == [[201, 204, 209], list(WHITE), [213, 94, 0]]
 
-    def test_one_class_too_many(self):
-        labels = np.arange(1, 11)
-        key = _palette.palette_of(labels, labels > 0).key(None)
-        assert [patch.get_label() for patch in key[7:]] == ["class 8  10.0%", "2 other classes  20.0%"]
+    @pytest.mark.parametrize(
+        ("labels", "n_classes", "names", "key"),
+        [
+            (np.arange(1, 11), 11, None, ["class 8  10.0%", "2 other classes  20.0%"]),
+            (np.asarray([700, 700, -3]), 1000, ["a"], ["class 700  66.7%", "class -3  33.3%"]),
+        ],
+    )
+    def test_key(self, labels, n_classes, names, key):
+        """One class too many; and few classes with large or negative numbers."""
+        palette = _palette.palette_of(labels, labels < n_classes)
+        assert [patch.get_label() for patch in palette.key(names)][-2:] == key
 
-    def test_negative_labels(self):
+    def test_colours_of_labels_out_of_range(self):
         """What a GPU could not refuse: it has a colour of its own, too."""
-        labels = np.asarray([8, -1])
-        first, second = _palette.palette_of(labels, labels < 9).paint(labels, labels < 9).tolist()
-        assert first != second
-
-    def test_few_classes_with_large_numbers(self):
-        labels = np.asarray([700, 700, -3])
-        palette = _palette.palette_of(labels, labels < 1000)
-        assert [patch.get_label() for patch in palette.key(["a"])] == ["class 700  66.7%", "class -3  33.3%"]
-        assert palette.paint(labels, labels < 1000)[1:].tolist() == [[201, 204, 209], [230, 159, 0]]
+        for labels in (np.asarray([8, -1]), np.asarray([700, -3])):
+            first, second = _palette.palette_of(labels, labels < 1000).paint(labels, labels < 1000).tolist()
+            assert first != second
 
 
 class TestHistogram:
@@ -301,8 +298,8 @@ class TestHistogram:
         assert "0.6% of the valid pixels lie left of this scale." in texts(figure)
 
     def test_of_few_pixels_all_are_shown(self):
-        _, valid, _ = bars(trace_of(np.zeros((1, 20), int), np.geomspace(0.01, 4, 20)[None]).plot())
-        assert np.sum(valid) == 20
+        losses = np.geomspace(0.01, 4, 20)[None]
+        assert np.sum(bars(trace_of(np.zeros((1, 20), int), losses).plot())[1]) == 20
 
     def test_two_lines(self):
         """Too few are hard, so the cut is the loss of the last that is mined."""
@@ -333,9 +330,10 @@ class TestHistogram:
         assert np.sum(valid) == 2
         assert figure.axes[2].get_xlim()[0] == pytest.approx(-np.log(2))
 
-    def test_equal_negative_losses(self):
-        trace = explain(np.zeros((1, 2, 3)), np.zeros((1, 3), int), weight=(-1.0, 1.0), thresh=None, min_kept=0)
-        assert np.max(bars(trace.plot())[1]) == 3
+    @pytest.mark.parametrize(("n", "options"), [(9, {}), (3, {"weight": (-1.0, 1.0), "thresh": None, "min_kept": 0})])
+    def test_equal_losses(self, n, options):
+        _, valid, mined = bars(explain(np.zeros((1, 2, n)), np.zeros((1, n), int), **options).plot())
+        assert (np.max(valid), np.max(mined)) == (n, n if not options else 0)
 
     def test_losses_of_0(self):
         """What a sure model has many of: left of the scale, and said so."""
@@ -343,10 +341,6 @@ class TestHistogram:
         assert "90.0% of the valid pixels lie left of this scale." in texts(trace.plot())
         everywhere = explain(np.asarray([[[200.0], [0.0]]]), np.zeros((1, 1), int))
         assert "100.0% of the valid pixels lie left of this scale." in texts(everywhere.plot())
-
-    def test_equal_losses(self):
-        _, valid, mined = bars(explain(np.zeros((1, 2, 9)), np.zeros((1, 9), int)).plot())
-        assert (np.max(valid), np.max(mined)) == (9, 9)
 
     def test_cut_of_0(self):
         """Beside no number on a logarithmic scale."""
@@ -423,27 +417,36 @@ class TestNumbers:
         )
         assert "mined or tied  8" in texts(figure)
 
-    def test_ignored_pixels_that_are_mined(self):
-        rule = MiningRule(pool="all")
-        figure = explain(np.zeros((1, 2, 4)), np.asarray([[0, 255, 255, 255]]), min_kept=1.0, rule=rule).plot()
-        assert "So are 3 ignored pixels, with a loss of 0." in texts(figure)
-        assert "mined 4 (100.0%)" in texts(figure)
-
-    def test_value_of_each_pixel(self):
-        assert "value one for each pixel" in texts(explain(LOGITS, LABELS, reduction="none").plot())
-
-    def test_every_pixel_ignored(self):
-        figure = explain(np.zeros((1, 2, 3, 4)), np.full((1, 3, 4), 255)).plot()
-        assert "value 0    n_valid 0    n_min 0    n_hard 0    mined 0 (0.0%)" in texts(figure)
-        for words in ("Every pixel is ignored.", "no pixel to count", "ignored  100.0% of all", "valid  0"):
-            assert words in texts(figure)
-        assert np.all(panels(figure)[0] == WHITE)
-        assert np.all(panels(figure)[1] == IGNORED)
-
-    def test_tiny_shares(self):
-        labels = np.zeros((1, 5000), int)
-        labels[0, 0] = 1
-        assert "class 1  <0.1%" in texts(explain(np.zeros((1, 2, 5000)), labels).plot())
+    @pytest.mark.parametrize(
+        ("logits", "labels", "options", "words"),
+        [
+            (
+                np.zeros((1, 2, 4)),
+                np.asarray([[0, 255, 255, 255]]),
+                {"min_kept": 1.0, "rule": MiningRule(pool="all")},
+                ["So are 3 ignored pixels, with a loss of 0.", "mined 4 (100.0%)"],
+            ),
+            (LOGITS, LABELS, {"reduction": "none"}, ["value one for each pixel"]),
+            (np.zeros((1, 2, 5000)), np.arange(5000)[None] == 0, {}, ["class 1  <0.1%"]),
+            (
+                np.zeros((1, 2, 3, 4)),
+                np.full((1, 3, 4), 255),
+                {},
+                [
+                    "value 0    n_valid 0    n_min 0    n_hard 0    mined 0 (0.0%)",
+                    *("Every pixel is ignored.", "no pixel to count", "ignored  100.0% of all", "valid  0"),
+                ],
+            ),
+        ],
+        ids=["ignored and mined", "not reduced", "tiny share", "all ignored"],
+    )
+    def test_words(self, logits, labels, options, words):
+        figure = explain(logits, labels.astype(np.int64), **options).plot()
+        for sentence in words:
+            assert sentence in texts(figure)
+        if np.all(labels == 255):
+            assert np.all(panels(figure)[0] == WHITE)
+            assert np.all(panels(figure)[1] == IGNORED)
 
 
 class TestShapes:
@@ -523,7 +526,8 @@ def test_layout(case):
     assert overlapping(figure) == []
 
 
-def test_without_matplotlib():
+def test_no_window_no_global_state_and_no_matplotlib():
+    """A trace is made without matplotlib; a picture needs it, but nothing that opens windows."""
     code = """
     import json, sys
     import numpy as np, ohemloss
@@ -533,10 +537,13 @@ def test_without_matplotlib():
     try:
         trace.plot()
     except ModuleNotFoundError as error:
-        print(json.dumps([before, str(error), error.name]))
+        refused = [str(error), error.name]
+    del sys.modules["matplotlib"]
+    trace.plot()
+    print(json.dumps([before, "matplotlib.pyplot" in sys.modules, *refused]))
     """
     message = "`plot` needs matplotlib, which is not installed: install `ohemloss[cli]`."
-    assert _processes.run(code) == [False, message, "matplotlib"]
+    assert _processes.run(code) == [False, False, message, "matplotlib"]
 
 
 def test_other_missing_modules_are_not_hidden(monkeypatch):
@@ -544,16 +551,6 @@ def test_other_missing_modules_are_not_hidden(monkeypatch):
     monkeypatch.delattr(sys.modules["ohemloss._drawing"], "_trace", raising=False)
     with pytest.raises(ModuleNotFoundError, match="_trace"):
         explain(LOGITS, LABELS).plot()
-
-
-def test_no_window_and_no_global_state():
-    code = """
-    import json, sys
-    import numpy as np, ohemloss
-    ohemloss.explain(np.zeros((1, 2, 3)), np.zeros((1, 3), int)).plot()
-    print(json.dumps("matplotlib.pyplot" in sys.modules))
-    """
-    assert _processes.run(code) is False
 
 
 def test_of_a_criterion():

@@ -12,7 +12,17 @@ import pytest
 
 import ohemloss
 from tests import _shim
-from tests._pages import EXAMPLES, FLAGS, Page, blocks, cupy_or_stand_in, forgotten_registrations, pages, run_by_ci
+from tests.docs._pages import (
+    EXAMPLES,
+    FLAGS,
+    Page,
+    blocks,
+    cupy_or_stand_in,
+    forgotten_registrations,
+    pages,
+    quick_compiler,
+    run_by_ci,
+)
 
 
 def modules_with_examples():
@@ -94,12 +104,16 @@ def page_params():
 
 @pytest.mark.parametrize("path", page_params())
 def test_every_line_of_code_runs(project, path, tmp_path, monkeypatch):
-    """The blocks of a page run one after the other, in a folder of their own, as a reader would run them."""
+    """
+    The blocks of a page run one after the other, in a folder of their own, as a reader would run them.
+
+    `torch.compile` makes no machine code, and commands that measure take small arrays.
+    """
     for package in PACKAGES:
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    with forgotten_registrations(), cupy_or_stand_in(), np.printoptions():
+    with forgotten_registrations(), quick_compiler(), cupy_or_stand_in(), np.printoptions():
         Page(path, tmp_path).run()
 
 

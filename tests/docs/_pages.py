@@ -14,6 +14,7 @@ import subprocess
 import sys
 import types
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from markdown_it import MarkdownIt
 from ohemloss import _registry
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
+# Commands that measure, and what keeps the measurement small where they are tested.
+MEASUREMENTS = {"ohemloss bench": "--pixels 1"}
 # What Sphinx and MyST do, and no reader runs; `{eval-rst}` holds directives of the reference alone.
 INERT = ("{eval-rst}", "{figure}", "{include}", "{toctree}")
 _REFERENCE = re.compile(
@@ -103,7 +106,8 @@ class Page:
     def _sh(self, block):
         for command in block.code.splitlines():
             if command not in self.by_ci:
-                done = self._shell(command)
+                smaller = [option for start, option in MEASUREMENTS.items() if command.startswith(start)]
+                done = self._shell(" ".join([command, *smaller]))
                 assert done.returncode == 0, f"{self._place(block)}: {command}\n{done.stdout}"
 
     def _console(self, block):
@@ -117,16 +121,17 @@ class Page:
 
     def _shell(self, command):
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        # One thread: the arrays are small, and threads that wait for each other would take most of the time.
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env=os.environ | {"PATH": path, "COLUMNS": "80"},
+            env=os.environ | {"PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1800,  # against a command that hangs
         )
 
     def _example(self, block):
@@ -159,6 +164,16 @@ def cupy_or_stand_in():
             stand_in.__dict__.update({name: getattr(np, name) for name in np.__all__})
             stand_in.__dict__["ndarray"] = type("ndarray", (), {})  # else NumPy's arrays would be taken for CuPy's
             patch.setitem(sys.modules, "cupy", stand_in)
+        yield
+
+
+@contextlib.contextmanager
+def quick_compiler():
+    """Let PyTorch trace and differentiate what a page compiles, but make no machine code of it."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
         yield
 
 

@@ -1,11 +1,11 @@
 """The command line: `ohemloss check`, from its inputs to its pages, and everything that may be wrong with a library."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import math
-import os
 import re
 import struct
 import sys
@@ -17,62 +17,39 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-pytest.importorskip("imgviz", reason="the command line needs the extra `cli`")
-pytest.importorskip("matplotlib", reason="the command line needs the extra `cli`")
-pytest.importorskip("typer", reason="the command line needs the extra `cli`")
+for _name in ("imgviz", "matplotlib", "typer"):
+    pytest.importorskip(_name, reason="the command line needs the extra `cli`")
 
 import array_api_compat.numpy as compat
-from typer.testing import CliRunner
 
 import ohemloss
 from ohemloss import Backend, _composite, _registry
-from ohemloss._cli._app import app
-from ohemloss._cli._check import (
-    _cases,
-    _command,
-    _draws,
-    _find,
-    _machine,
-    _reference,
-    _site,
-    _units,
-    _ways,
-    _words,
-)
+from ohemloss._cli._check import _cases, _command, _draws, _find, _machine, _reference, _site, _units, _ways, _words
 from ohemloss._probe import Place, Probe
 from tests import _cases as own_cases
 from tests import _processes
 from tests import _reference as oracle
+from tests.tools import _commands
+from tests.tools._commands import raising
 
 FINGERPRINT = "2486c9b70cf733213a88909f8cd54c157ef9a4d9e23269b1d9d8e4f182d5be7a"
 N_CASES = 22
 ON_NUMPY = ("check", "--backend", "numpy")
-
-
-def invoke_in(folder, *arguments):
-    """Run the command line in a folder; 80 columns, whatever terminal the tests run in."""
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        return CliRunner(env={"COLUMNS": "80"}).invoke(app, arguments)
-    finally:
-        os.chdir(before)
-
-
-@pytest.fixture
-def invoke(tmp_path):
-    return partial(invoke_in, tmp_path)
+NO_REPORT = "`--against` must name a report that `ohemloss check --json` wrote: there.json is none."
+OTHER_CASES = (
+    "`--against` must be a report of the same cases: there.json is of 000000000000, and this version checks "
+    f"{FINGERPRINT[:12]}. Make it again with this version of ohemloss."
+)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """One run on NumPy, with everything that it writes."""
     folder = tmp_path_factory.mktemp("whole")
-    result = invoke_in(folder, *ON_NUMPY, "--json", "a.json", "--html", "a.html")
-    text = (folder / "a.json").read_text(encoding="utf-8")
-    return types.SimpleNamespace(
-        result=result, folder=folder, text=text, html=(folder / "a.html").read_text(encoding="utf-8")
-    )
+    with contextlib.chdir(folder):
+        result = _commands.run(*ON_NUMPY, "--json", "a.json", "--html", "a.html")
+    text, html = ((folder / name).read_text(encoding="utf-8") for name in ("a.json", "a.html"))
+    return types.SimpleNamespace(result=result, text=text, html=html)
 
 
 @pytest.fixture
@@ -107,49 +84,27 @@ class TestInputs:
         assert _draws.integers(0, 5, 0, 2**32).tolist() == expected
         assert _draws.integers(0, 5, -10, 10).tolist() == [(e * 20 >> 32) - 10 for e in expected]
 
-    def test_draws_are_even(self):
-        counts = np.bincount(_draws.integers(3, 10000, 0, 5))
-        assert np.all(np.abs(counts - 2000) < 150)
-        assert np.count_nonzero(_draws.some(3, 100, 7)) == 7
-        drawn = _draws.fractions(3, 1000, -3, 3)
-        assert np.array_equal(drawn, np.round(drawn * 2**20) / 2**20)
-        assert -3 <= np.min(drawn) < -2.9
-        assert 2.9 < np.max(drawn) < 3
-
     @pytest.mark.parametrize("dtype", _cases.FLOATS)
     def test_rounding(self, dtype):
         values = np.concatenate([_draws.fractions(5, 1000, -9, 9), [0.0, np.inf, -np.inf, 1 + 2**-8, 1 + 3 * 2**-8]])
         np.testing.assert_array_equal(_draws.round_to(values, dtype), own_cases.round_to(values, dtype))
         assert np.isnan(_draws.round_to(np.asarray(np.nan), dtype))
 
-    def test_fingerprint(self):
+    def test_fingerprint(self, monkeypatch):
         """No bit of the inputs changes unseen; if one must, an old report is no longer comparable."""
         assert _cases.fingerprint() == FINGERPRINT
-
-    def test_fingerprint_sees_a_bit(self, monkeypatch):
+        cases = _cases.cases("float32")
+        last = cases[-1].logits.copy()
+        last.flat[0] = np.nextafter(last.flat[0], 10)
+        changed = (*cases[:-1], dataclasses.replace(cases[-1], logits=last))
         every = _cases.cases
-
-        def one_bit_off(dtype):
-            case = every(dtype)[0]
-            logits = case.logits.copy()
-            logits.flat[-1] = np.nextafter(logits.flat[-1], 10)
-            return (dataclasses.replace(case, logits=logits),)
-
-        found = []
-        for cases in (lambda dtype: every(dtype)[:1], one_bit_off):
-            with monkeypatch.context() as patch:
-                patch.setattr(_cases, "cases", cases)
-                found.append(_cases.fingerprint.__wrapped__())
-        assert found[0] != found[1]
-
-    def test_names(self):
-        assert len(_cases.names()) == N_CASES
-        for dtype in _cases.FLOATS:
-            assert [case.name for case in _cases.cases(dtype)] == list(_cases.names())
+        monkeypatch.setattr(_cases, "cases", lambda dtype: changed if dtype == "float32" else every(dtype))
+        assert _cases.fingerprint.__wrapped__() != FINGERPRINT
 
     @pytest.mark.parametrize("dtype", _cases.FLOATS)
     def test_no_selection_hangs_on_a_rounding(self, dtype):
         """Nothing is near the threshold; the last place is clear of the next, or an exact tie of simple numbers."""
+        assert [case.name for case in _cases.cases(dtype)] == list(_cases.names())
         for case in _cases.cases(dtype):
             expected = of_oracle(case)
             losses = np.sort(expected.pixel_loss[expected.valid.astype(bool)])[::-1]
@@ -189,23 +144,6 @@ class TestReference:
             largest = np.nanmax(np.abs(expected), initial=0)
             found = _reference.reference(case).gradient
             np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6 * largest, err_msg=case.name)
-
-    @pytest.mark.parametrize(
-        ("k", "threshold", "weights"),
-        [
-            (0, 2.0, [0, 0, 0, 1, 1]),  # at the threshold is not above it
-            (4, 2.0, [0, 1, 1, 1, 1]),
-            (3, 9.0, [0, 0.5, 0.5, 1, 1]),
-            (5, 9.0, [1, 1, 1, 1, 1]),
-            (0, 9.0, [0, 0, 0, 0, 1]),  # NaN is hard
-            (1, 9.0, [0, 0, 0, 0, 1]),
-        ],
-    )
-    def test_shares(self, k, threshold, weights):
-        """By hand: NaN ranks first, and the last place is shared."""
-        losses = np.asarray([1.0, 2.0, 2.0, 3.0, math.nan])
-        expected = np.asarray(weights) / max(sum(weights), 1)
-        np.testing.assert_allclose(_reference._shares(losses, k, threshold), expected, rtol=1e-15)
 
     @pytest.mark.parametrize("dtype", _cases.FLOATS)
     def test_one_shape(self, dtype):
@@ -259,11 +197,19 @@ class TestUnits:
 
     @pytest.mark.parametrize(
         ("error", "text"),
-        [(None, "-"), (0.0, "0"), (0.001, "<.01"), (0.5, "0.50"), (9.996, "10"), (123.4, "123"), (1234567.0, "1e6")],
+        [
+            (None, "-"),
+            (0.0, "0"),
+            (0.001, "<.01"),
+            (0.5, "0.50"),
+            (9.996, "10"),
+            (123.4, "123"),
+            (1234567.0, "1e6"),
+            (math.inf, "inf"),
+        ],
     )
     def test_amount(self, error, text):
         assert _words.amount(error) == text
-        assert _words.amount(math.inf) == "inf"
 
 
 class TestOutput:
@@ -399,98 +345,78 @@ class Page(HTMLParser):
 class TestAgainst:
     @pytest.fixture
     def compare(self, invoke, told, tmp_path):
-        """Run against a report that was doctored."""
+        """Run against a report that was doctored; what differs is told, and is no failure."""
 
-        def run(doctor=lambda told: None):
-            doctor(told)
+        def run():
             (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
             result = invoke(*ON_NUMPY, "--against", "there.json", "--html", "b.html")
-            return result, Page.of((tmp_path / "b.html").read_text(encoding="utf-8"))
+            assert result.exit_code == 0
+            return result.stdout, Page.of((tmp_path / "b.html").read_text(encoding="utf-8"))
 
         return run
 
     def test_the_same(self, compare):
-        result, page = compare()
-        assert result.exit_code == 0
-        assert f"Of {6 * N_CASES} cells that are in both reports, {6 * N_CASES} have equal bits, and 0 have not." in (
-            result.stdout
+        output, page = compare()
+        assert (
+            f"Of {6 * N_CASES} cells that are in both reports, {6 * N_CASES} have equal bits, and 0 have not." in output
         )
-        assert "other bits" not in result.stdout
+        assert "other bits" not in output
         assert "Against there.json" in page.headings
         assert len(page.maps) == 2
 
-    def test_a_bit_of_a_value(self, compare):
-        """It is told, and is no failure."""
+    def test_bits_and_failures(self, told, compare):
+        """One bit of a value, all bits of a gradient, and a cell that failed there."""
+        cells = [row["cells"] for row in told["rows"]]
+        cells[0][1] |= {
+            "cause": "E: no & <b>", "value": "nan", "value_bits": "", "value_error": "inf", "passed": False
+        }  # fmt: skip
+        cells[1][0] |= {"gradient_hash": "0" * 64, "gradient_error": 0.5}
+        assert cells[2][3]["case"] == "3 % hard"
+        bits = f"{int(cells[2][3]['value_bits'], 16) + 1:08x}"
+        cells[2][3] |= {"value_bits": bits, "value": struct.unpack(">f", bytes.fromhex(bits))[0]}
+        output, page = compare()
+        for line in (
+            r"numpy cpu float16 eager +1 +inf +inf +0\.\d\d +- +-$",
+            r"numpy cpu float16 closed form +1 +0 .* 0\.50 +0\.3\d$",
+            r"numpy cpu float32 eager +1 +0\.[5-9]\d ",
+            r"numpy cpu float32 eager, 3 % hard: 1\.44\d+ to 1\.44\d+$",
+        ):
+            assert re.search(f"^{line}", output, re.MULTILINE), line
+        for words in (
+            "there: E: no & <b>",
+            "documented: error of the gradient 0.5 to 0.3",
+            "129 have equal bits, and 3 ",
+        ):
+            assert words in prose(output)
+        failed, gradient, value = page.maps[0]
+        assert failed == [("s2", "inf")]
+        assert gradient == [("s2", "=")]
+        ((kind, text),) = value
+        assert kind
+        assert text
 
-        def doctor(told):
-            cell = told["rows"][2]["cells"][3]
-            assert cell["case"] == "3 % hard"
-            bits = f"{int(cell['value_bits'], 16) + 1:08x}"
-            cell |= {"value_bits": bits, "value": struct.unpack(">f", bytes.fromhex(bits))[0]}
-
-        result, page = compare(doctor)
-        assert result.exit_code == 0
-        assert re.search(r"^numpy cpu float32 eager +1 +0\.[5-9]\d ", result.stdout, re.MULTILINE)
-        assert re.search(r"^numpy cpu float32 eager, 3 % hard: 1\.44\d+ to 1\.44\d+$", result.stdout, re.MULTILINE)
-        assert "131 have equal bits, and 1 have not." in result.stdout
-        (row,) = page.maps[0]
-        assert [text for kind, text in row if kind] == [text for _, text in row]
-        assert len(row) == 1
-
-    def test_bits_of_a_gradient(self, compare):
-        def doctor(told):
-            told["rows"][1]["cells"][0] |= {"gradient_hash": "0" * 64, "gradient_error": 0.5}
-
-        result, page = compare(doctor)
-        assert result.exit_code == 0
-        assert re.search(r"^numpy cpu float16 closed form +1 +0 .* 0\.50 +0\.3\d$", result.stdout, re.MULTILINE)
-        assert "documented: error of the gradient 0.5 to 0.3" in result.stdout
-        assert page.maps[0] == [[("s2", "=")]]
-
-    def test_a_cell_that_failed_there(self, compare):
-        def doctor(told):
-            told["rows"][0]["cells"][1] |= {
-                "cause": "E: no & <b>", "value": "nan", "value_bits": "", "value_error": "inf", "passed": False
-            }  # fmt: skip
-
-        result, page = compare(doctor)
-        assert result.exit_code == 0
-        assert re.search(r"^numpy cpu float16 eager +1 +inf +inf +0\.\d\d +- +-$", result.stdout, re.MULTILINE)
-        assert "there: E: no & <b>" in prose(result.stdout)
-        assert page.maps[0] == [[("s2", "inf")]]
-
-    def test_versions(self, compare):
-        def doctor(told):
-            told["versions"]["Python"] = "3.99"
-            told["libraries"][0]["versions"]["Numba & co"] = "<1>"
-            told["libraries"][0]["devices"][0]["model"] = "other"
-
-        result, page = compare(doctor)
-        assert result.exit_code == 0
+    def test_versions_and_rows_of_one_alone(self, told, compare):
+        told["versions"]["Python"] = "3.99"
+        told["libraries"][0]["versions"]["Numba & co"] = "<1>"
+        told["libraries"][0]["devices"][0]["model"] = "other"
+        told["rows"][0]["device"] = "cuda:7"
+        del told["rows"][1]["cells"][5]
+        output, page = compare()
         for line in (r"Python +3\.\d+\.\d+ +3\.99", r"numpy: Numba & co +absent +<1>", r"numpy cpu +absent +other"):
-            assert re.search(line, result.stdout), line
+            assert re.search(line, output), line
         assert "<1>" in page.text
-
-    def test_rows_of_one_alone(self, compare):
-        def doctor(told):
-            told["rows"][0]["device"] = "cuda:7"
-            del told["rows"][1]["cells"][5]
-
-        result, page = compare(doctor)
-        assert result.exit_code == 0
         for line in (
             "only here: numpy cpu float16 eager",
             "only here: numpy cpu float16 closed form many pixels",
             "only there: numpy cuda:7 float16 eager",
         ):
-            assert line in result.stdout.splitlines()
-        assert f"Of {5 * N_CASES - 1} cells that are in both" in result.stdout
+            assert line in output.splitlines()
+        assert f"Of {5 * N_CASES - 1} cells that are in both" in output
         assert "numpy cuda:7 float16 eager" in page.text
 
-    def test_nothing_in_common(self, compare):
-        result, _ = compare(lambda told: told.update(rows=[]))
-        assert result.exit_code == 0
-        assert "No row is in both reports." in result.stdout
+    def test_nothing_in_common(self, told, compare):
+        told["rows"] = []
+        assert "No row is in both reports." in compare()[0]
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -505,44 +431,33 @@ class TestAgainst:
             ('{"kind": "ohemloss check", "schema": 2}', r"must have the schema 1: there\.json has 2\. Make it again"),
         ],
     )
-    def test_no_report(self, text, sentence, invoke, tmp_path, monkeypatch):
+    def test_no_report(self, text, sentence, refused, tmp_path, monkeypatch):
         monkeypatch.setattr(_command, "find", pytest.fail)  # it is known before anything is computed
         if text is not None:
             (tmp_path / "there.json").write_text(text, encoding="latin-1")
-        result = invoke("check", "--against", "there.json")
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert re.match(rf"ohemloss check: `--against` .*{sentence}", result.stderr)
-        assert result.stderr.count("\n") == 1
+        assert re.match(rf"`--against` .*{sentence}", refused("check", "--against", "there.json"))
 
     @pytest.mark.parametrize(
-        "doctor",
+        ("doctor", "sentence"),
         [
-            lambda told: told["rows"].append({}),
-            lambda told: told["rows"][0]["cells"][0].update(value="much"),
-            lambda told: told["rows"][0]["cells"][0].update(more=1),
-            lambda told: told["libraries"].append([]),
-            lambda told: told.update(cases=None),
-            lambda told: told.update(versions=[]),
+            (lambda told: told["rows"].append({}), NO_REPORT),
+            (lambda told: told["rows"][0]["cells"][0].update(value="much"), NO_REPORT),
+            (lambda told: told["rows"][0]["cells"][0].update(more=1), NO_REPORT),
+            (lambda told: told["libraries"].append([]), NO_REPORT),
+            (lambda told: told.update(cases=None), NO_REPORT),
+            (lambda told: told.update(versions=[]), NO_REPORT),
+            (
+                lambda told: told["cases"].update(fingerprint="0" * 64),
+                OTHER_CASES,
+            ),
         ],
     )
-    def test_half_a_report(self, doctor, told, invoke, tmp_path, monkeypatch):
+    def test_other_report(self, doctor, sentence, told, refused, tmp_path, monkeypatch):
+        """Half a report, or a report of other cases."""
         monkeypatch.setattr(_command, "find", pytest.fail)
         doctor(told)
         (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
-        result = invoke("check", "--against", "there.json")
-        assert result.exit_code == 2
-        assert "there.json is none." in result.stderr
-
-    def test_other_cases(self, told, invoke, tmp_path, monkeypatch):
-        monkeypatch.setattr(_command, "find", pytest.fail)
-        told["cases"]["fingerprint"] = "0" * 64
-        (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
-        result = invoke("check", "--against", "there.json")
-        assert result.exit_code == 2
-        assert result.stderr == (
-            "ohemloss check: `--against` must be a report of the same cases: there.json is of 000000000000, and this "
-            f"version checks {FINGERPRINT[:12]}. Make it again with this version of ohemloss.\n"
-        )
+        assert refused("check", "--against", "there.json") == sentence
 
 
 def serve(monkeypatch, *, probe=None, **backend):
@@ -551,9 +466,8 @@ def serve(monkeypatch, *, probe=None, **backend):
     class StubArray(np.ndarray):
         pass
 
-    stub = types.ModuleType("stub")
-    stub.__dict__.update({name: value for name, value in vars(compat).items() if not name.startswith("__")})
-    stub.__dict__["__array_namespace_info__"] = compat.__array_namespace_info__
+    public = {name: value for name, value in vars(compat).items() if not name.startswith("__")}
+    stub = _commands.module("stub", **public, __array_namespace_info__=compat.__array_namespace_info__)
     stub.__dict__.update(asarray=lambda x, **options: compat.asarray(x, **options).view(StubArray), probe=probe)
     monkeypatch.setitem(sys.modules, "stub", stub)
     for table in ("_by_type", "_registered"):
@@ -563,21 +477,48 @@ def serve(monkeypatch, *, probe=None, **backend):
     return stub
 
 
-def raising(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
-
-
 EVERY = frozenset({"weight", "pixel_weight", "thresh", "min_kept", "thresh as an array", "min_kept as an array"})
 STUB = ("check", "--backend", "stub")
 
 
 def a_probe(**functions):
-    return Probe(
-        **{"versions": lambda: {"Stub": "1"}, "places": lambda: [Place(device="cpu", label="one")], **functions}
-    )
+    here = {"versions": lambda: {"Stub": "1"}, "places": lambda: [Place(device="cpu", label="one")]}
+    return Probe(**here | functions)
+
+
+def by_differences(loss):
+    """Stand in for a library that differentiates: the closed form, of the same arguments."""
+
+    def run(logits, labels, weight, pixel_weight, thresh, min_kept):
+        options = {"weight": weight, "pixel_weight": pixel_weight, "thresh": thresh, "min_kept": min_kept}
+        value, gradient = ohemloss.value_and_grad(logits, labels, **options)
+        assert loss(logits, labels, *options.values()) == value or np.isnan(value)
+        return value, gradient
+
+    return run
+
+
+def failing_with_weights(engine, inputs, options):
+    if inputs.weight is not None:
+        raise RuntimeError
+    return _composite.loss(engine, inputs, options)
+
+
+def alternating(function):
+    """Make the numbers of a function differ by a bit at every second call."""
+    calls = []
+
+    def call(*arguments):
+        calls.append(1)
+        factor = np.float32(1 + len(calls) % 2 * 2.0**-23)
+        result = function(*arguments)
+        return (result[0], result[1] * factor) if isinstance(result, tuple) else result * factor
+
+    return call
+
+
+NO_COMPILER = "FAILED stub one float32 compiled: 5 of 5 cases. documented: RuntimeError: no compiler."
+GOOD_AND_BAD = [Place(device="cpu", label="good"), Place(device="bad", label="bad", model="A <100>")]
 
 
 @pytest.mark.usefixtures("few_cases")
@@ -591,21 +532,6 @@ class TestBrokenLibraries:
         for sentence in sentences:
             assert sentence in prose(result.stdout)
         return result
-
-    def test_devices_that_share_each_batch(self, invoke, monkeypatch, tmp_path):
-        """They are counted, in the table and in the report."""
-        places = [Place(device="cpu", label="all", n_devices=3, spread=lambda array: array)]
-        serve(monkeypatch, probe=a_probe(places=lambda: places))
-        result = invoke(*STUB, "--json", "r.json")
-        assert "all: the processor, 3 devices that share each batch" in prose(result.stdout)
-        (library,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["libraries"]
-        assert library["devices"][0]["n_devices"] == 3
-
-    def test_a_stub_that_works(self, invoke, monkeypatch):
-        serve(monkeypatch)
-        result = invoke(*STUB)
-        assert result.exit_code == 0
-        assert "All 6 rows are within the tolerance." in result.stdout
 
     @pytest.mark.parametrize(
         ("error", "sentence"),
@@ -635,15 +561,44 @@ class TestBrokenLibraries:
         serve(monkeypatch).__dict__["asarray"] = asarray
         self.failed(invoke(*STUB), sentence)
 
-    def test_devices(self, invoke, monkeypatch):
-        serve(monkeypatch, probe=a_probe(places=raising(RuntimeError("old driver"))))
-        self.failed(invoke(*STUB), "FAILED stub: `stub` cannot list its devices: RuntimeError: old driver")
-
-    def test_a_device_that_makes_no_arrays(self, invoke, monkeypatch):
-        places = [Place(device="cpu", label="good"), Place(device="bad", label="bad", model="A <100>")]
-        serve(monkeypatch, probe=a_probe(places=lambda: places))
-        result = self.failed(invoke(*STUB, "--html", "a.html"), "FAILED stub bad: it makes no float32: ValueError:")
-        assert re.search(r"^stub +good +float32 +eager .* ok *$", result.stdout, re.MULTILINE)
+    @pytest.mark.parametrize(
+        ("backend", "sentence", "works"),
+        [
+            (
+                {"probe": a_probe(places=raising(RuntimeError("old driver")))},
+                "FAILED stub: `stub` cannot list its devices: RuntimeError: old driver",
+                "",
+            ),
+            (
+                {"probe": a_probe(places=lambda: GOOD_AND_BAD)},
+                "FAILED stub bad: it makes no float32: ValueError:",
+                r"^stub +good +float32 +eager .* ok *$",
+            ),
+            (
+                {"loss": failing_with_weights},
+                "FAILED stub cpu float32 eager: 1 of 5 cases. both weights: RuntimeError.",
+                r"^stub +cpu +float32 +closed form .* ok *$",
+            ),
+            (
+                {"probe": a_probe(compiled=raising(RuntimeError("no compiler")), differentiated=by_differences)},
+                NO_COMPILER,
+                r"^stub +one +float32 +autograd .* ok *$",
+            ),
+            (
+                {"probe": a_probe(compiled=lambda loss: raising(RuntimeError("no compiler")))},
+                NO_COMPILER,
+                r"^stub +one +float32 +closed form .* ok *$",
+            ),
+        ],
+        ids=["no list of devices", "device without arrays", "one case", "no compiler", "no compiler when called"],
+    )
+    def test_failure(self, backend, sentence, works, invoke, monkeypatch, tmp_path):
+        serve(monkeypatch, supports=EVERY if "loss" in backend else frozenset(), **backend)
+        result = self.failed(invoke(*STUB, "--html", "a.html"), sentence)
+        assert re.search(works, result.stdout, re.MULTILINE)
+        assert Page.of((tmp_path / "a.html").read_text(encoding="utf-8")).title == "ohemloss check: FAILED"
+        if sentence == NO_COMPILER:
+            assert invoke(*STUB, "--quick").exit_code == 0
 
     def test_in_the_middle_of_the_loss(self, invoke, monkeypatch):
         """What takes a while to fail is not tried for each case."""
@@ -656,22 +611,13 @@ class TestBrokenLibraries:
 
         serve(monkeypatch, loss=loss, supports=EVERY)
         result = self.failed(
-            invoke(*STUB, "--json", "a.json"),
+            invoke(*STUB),
             "FAILED stub cpu float32 eager: 5 of 5 cases. documented: RuntimeError: illegal <instruction>.",
             "FAILED: 3 of 6 rows.",
         )
         assert len(calls) == 3 * 3
         assert "and more" not in result.stdout
         assert re.search(r"^stub +cpu +float32 +closed form .* ok *$", result.stdout, re.MULTILINE)
-
-    def test_in_one_case(self, invoke, monkeypatch):
-        def loss(engine, inputs, options):
-            if inputs.weight is not None:
-                raise RuntimeError
-            return _composite.loss(engine, inputs, options)
-
-        serve(monkeypatch, loss=loss, supports=EVERY)
-        self.failed(invoke(*STUB), "FAILED stub cpu float32 eager: 1 of 5 cases. both weights: RuntimeError.")
 
     @pytest.mark.parametrize(
         ("wrong", "sentence"),
@@ -699,71 +645,6 @@ class TestBrokenLibraries:
         assert missed
         assert all(text.startswith("✕") for text in missed)
 
-    def test_other_numbers_each_time(self, invoke, monkeypatch):
-        """It is told, and is no failure."""
-        calls = []
-
-        def loss(engine, inputs, options):
-            calls.append(1)
-            return _composite.loss(engine, inputs, options) * np.float32(1 + len(calls) % 2 * 2.0**-23)
-
-        monkeypatch.setattr(_site, "FLOATS", ("float32",))
-        serve(monkeypatch, loss=loss, supports=EVERY)
-        result = invoke(*STUB)
-        assert result.exit_code == 0
-        assert re.search(r"^stub +cpu +float32 +eager +\d\.\d\d +- +NO ", result.stdout, re.MULTILINE)
-        assert re.search(r"^stub +cpu +float32 +closed form .* yes ", result.stdout, re.MULTILINE)
-
-    def test_other_gradients_each_time(self, invoke, monkeypatch):
-        calls = []
-
-        def both(engine, inputs, options):
-            calls.append(1)
-            value, gradient = _composite.value_and_grad(engine, inputs, options)
-            return value, gradient * np.float32(1 + len(calls) % 2 * 2.0**-23)
-
-        monkeypatch.setattr(_site, "FLOATS", ("float32",))
-        serve(monkeypatch, value_and_grad=both, supports=EVERY)
-        result = invoke(*STUB)
-        assert result.exit_code == 0
-        assert re.search(r"^stub +cpu +float32 +closed form .* NO ", result.stdout, re.MULTILINE)
-
-    @pytest.mark.parametrize("when", ["at once", "when called"])
-    def test_compiler(self, when, invoke, monkeypatch):
-        fail = raising(RuntimeError("no compiler"))
-        compiled = fail if when == "at once" else lambda loss: fail
-        serve(monkeypatch, probe=a_probe(compiled=compiled, differentiated=by_differences))
-        result = self.failed(
-            invoke(*STUB), "FAILED stub one float32 compiled: 5 of 5 cases. documented: RuntimeError: no compiler."
-        )
-        assert re.search(r"^stub +one +float32 +autograd .* ok *$", result.stdout, re.MULTILINE)
-        assert invoke(*STUB, "--quick").exit_code == 0
-
-    def test_versions(self, invoke, monkeypatch):
-        serve(monkeypatch, probe=a_probe(versions=raising(OSError("no"))))
-        result = invoke(*STUB)
-        assert result.exit_code == 0
-        assert "versions not told: OSError: no" in prose(result.stdout)
-
-    def test_warnings_stay_out(self, invoke, monkeypatch, capfd):
-        stub, logged = serve(monkeypatch), []
-        handler = logging.StreamHandler()
-        monkeypatch.setattr(handler, "emit", logged.append)
-        monkeypatch.setattr(logging.getLogger("stub"), "handlers", [handler])
-        asarray = stub.asarray
-
-        def chatty(x, **options):
-            warnings.warn("look at me", UserWarning, stacklevel=2)
-            logging.getLogger("stub").warning("look at me")
-            return asarray(x, **options)
-
-        stub.__dict__["asarray"] = chatty
-        result = invoke(*STUB)
-        assert (result.exit_code, result.stderr) == (0, "")
-        assert "look at me" not in result.stdout + "".join(capfd.readouterr())
-        assert logged == []
-        assert logging.root.manager.disable == logging.NOTSET
-
     def test_text_of_a_library_is_escaped(self, invoke, monkeypatch, tmp_path):
         evil = "<script>alert('&')</script>"
         serve(
@@ -782,108 +663,98 @@ class TestBrokenLibraries:
         assert page.maps[0][0][0][1] == "✕"
 
 
-def by_differences(loss):
-    """Stand in for a library that differentiates: the closed form, of the same arguments."""
+@pytest.mark.usefixtures("few_cases")
+class TestWhatIsNoFailure:
+    def passed(self, result):
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "rows are within the tolerance." in result.stdout
+        return result.stdout
 
-    def run(logits, labels, weight, pixel_weight, thresh, min_kept):
-        options = {"weight": weight, "pixel_weight": pixel_weight, "thresh": thresh, "min_kept": min_kept}
-        value, gradient = ohemloss.value_and_grad(logits, labels, **options)
-        assert loss(logits, labels, *options.values()) == value or np.isnan(value)
-        return value, gradient
+    def test_devices_that_share_each_batch(self, invoke, monkeypatch, tmp_path):
+        """They are counted, in the table and in the report."""
+        places = [Place(device="cpu", label="all", n_devices=3, spread=lambda array: array)]
+        serve(monkeypatch, probe=a_probe(places=lambda: places))
+        output = self.passed(invoke(*STUB, "--json", "r.json"))
+        assert "all: the processor, 3 devices that share each batch" in prose(output)
+        (library,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["libraries"]
+        assert library["devices"][0]["n_devices"] == 3
 
-    return run
+    def test_other_numbers_each_time(self, invoke, monkeypatch):
+        monkeypatch.setattr(_site, "FLOATS", ("float32",))
+        for changed, line in (
+            ({"loss": alternating(_composite.loss)}, r"eager +\d\.\d\d +- +NO "),
+            ({"value_and_grad": alternating(_composite.value_and_grad)}, r"closed form .* NO "),
+        ):
+            with monkeypatch.context() as patch:
+                serve(patch, supports=EVERY, **changed)
+                output = self.passed(invoke(*STUB))
+            assert re.search(rf"^stub +cpu +float32 +{line}", output, re.MULTILINE)
+            assert len(re.findall(r"^stub +cpu .* yes ", output, re.MULTILINE)) == 1
 
+    def test_versions(self, invoke, monkeypatch):
+        serve(monkeypatch, probe=a_probe(versions=raising(OSError("no"))))
+        assert "versions not told: OSError: no" in prose(self.passed(invoke(*STUB)))
 
-class TestAbsentLibraries:
-    def test_named(self, invoke, tmp_path, monkeypatch):
-        monkeypatch.setattr(_command, "plan", pytest.fail)
-        result = invoke(*ON_NUMPY, "--backend", "no_such.library", "--json", "a.json")
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert re.match(r"ohemloss check: `no_such\.library` cannot be used: `no_such` is not in", result.stderr)
-        assert result.stderr.count("\n") == 1
-        assert not list(tmp_path.iterdir())
+    def test_warnings_stay_out(self, invoke, monkeypatch, capfd):
+        stub, logged = serve(monkeypatch), []
+        handler = logging.StreamHandler()
+        monkeypatch.setattr(handler, "emit", logged.append)
+        monkeypatch.setattr(logging.getLogger("stub"), "handlers", [handler])
+        asarray = stub.asarray
 
-    def test_not_named(self, invoke, few_cases, monkeypatch):
-        """An installed backend whose library is not there is a row, and no failure."""
+        def chatty(x, **options):
+            warnings.warn("look at me", UserWarning, stacklevel=2)
+            logging.getLogger("stub").warning("look at me")
+            return asarray(x, **options)
+
+        stub.__dict__["asarray"] = chatty
+        output = self.passed(invoke(*STUB))
+        assert "look at me" not in output + "".join(capfd.readouterr())
+        assert logged == []
+        assert logging.root.manager.disable == logging.NOTSET
+
+    def test_not_installed(self, invoke, monkeypatch):
+        """An installed backend whose library is not there is a row."""
         monkeypatch.delitem(sys.modules, "ohemloss_torch", raising=False)
         monkeypatch.setitem(sys.modules, "torch", None)
         monkeypatch.setattr(_registry, "installed_names", lambda: ["numpy", "torch"])
-        result = invoke("check")
-        assert result.exit_code == 0
-        assert re.search(r"^torch +not installed", result.stdout, re.MULTILINE)
-        assert "`torch` cannot be used: `torch` is not installed. Install `ohemloss[torch]`." in prose(result.stdout)
-        assert "All 6 rows" in result.stdout
+        output = self.passed(invoke("check"))
+        assert re.search(r"^torch +not installed", output, re.MULTILINE)
+        assert "`torch` cannot be used: `torch` is not installed. Install `ohemloss[torch]`." in prose(output)
+        assert "All 6 rows" in output
 
-    def test_no_device(self, invoke, few_cases, monkeypatch):
+    def test_no_device(self, invoke, monkeypatch):
+        """Of a library that was named it is a failure."""
         cupy = pytest.importorskip("cupy")
         if cupy.cuda.runtime.driverGetVersion():
             pytest.skip("there may be a device")
         monkeypatch.setattr(_registry, "installed_names", lambda: ["cupy", "numpy"])
-        result = invoke("check")
-        assert result.exit_code == 0
-        assert re.search(r"^cupy +no device `cupy` is installed but cannot", result.stdout, re.MULTILINE)
-        assert f"CuPy {cupy.__version__}" in prose(result.stdout)
+        output = self.passed(invoke("check"))
+        assert re.search(r"^cupy +no device `cupy` is installed but cannot", output, re.MULTILINE)
+        assert f"CuPy {cupy.__version__}" in prose(output)
         result = invoke("check", "--backend", "cupy")
         assert result.exit_code == 1
         assert result.stdout.splitlines()[-1].startswith("FAILED: cupy.")
 
-    def test_no_compiler(self, monkeypatch):
-        cupy = pytest.importorskip("cupy")
-        from ohemloss_cupy import _check
-
-        def absent():
-            msg = "No such file: libnvrtc.so"
-            raise RuntimeError(msg)
-
-        monkeypatch.setattr(cupy.cuda.nvrtc, "getVersion", absent)
-        versions = _check.versions()
-        assert versions["NVRTC"] == "not found"
-        assert versions["CuPy"] == cupy.__version__
-
-    def test_named_twice(self, invoke, few_cases):
-        assert "All 6 rows" in invoke(*ON_NUMPY, "--backend", "numpy").stdout
-
-
-class TestFiles:
-    @pytest.mark.parametrize("option", ["--json", "--html"])
-    @pytest.mark.parametrize("path", ["absent/a", "file/a", "folder"])
-    def test_unwritable(self, option, path, invoke, tmp_path, monkeypatch):
-        (tmp_path / "file").touch()
-        (tmp_path / "folder").mkdir()
-        monkeypatch.setattr(_command, "find", pytest.fail)  # it is known before anything is computed
-        result = invoke("check", option, path)
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert re.match(rf"ohemloss check: `{option}` cannot be written: {path}: [A-Z]", result.stderr)
-        assert result.stderr.count("\n") == 1
-
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
-    @pytest.mark.parametrize("option", ["--json", "--html"])
-    def test_full_disk(self, option, invoke, few_cases, tmp_path):
-        (tmp_path / "a").symlink_to("/dev/full")
-        result = invoke(*ON_NUMPY, option, "a")
-        assert result.exit_code == 2
-        assert result.stderr == f"ohemloss check: `{option}` cannot be written: a: No space left on device.\n"
-        assert "All 6 rows" in result.stdout
-
-    def test_an_earlier_report_stays(self, invoke, tmp_path):
-        (tmp_path / "a.json").write_bytes(b"earlier")
-        assert invoke("check", "--backend", "no_such", "--json", "a.json").exit_code == 2
-        assert (tmp_path / "a.json").read_bytes() == b"earlier"
+    def test_named_twice(self, invoke):
+        assert "All 6 rows" in self.passed(invoke(*ON_NUMPY, "--backend", "numpy"))
 
 
 class TestDtypes:
+    """A dtype is there if it comes back, whatever the library says."""
+
+    def floats(self, xp, device=None):
+        return _site.floats(_site.Site(xp, Place(device=device, label="")))
+
+    @pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
     def test_asked_for(self):
-        """A dtype is there if it comes back, whatever the library says."""
-        jnp = pytest.importorskip("jax").numpy
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "float64 is not available"
-            there, absent = _site.floats(_site.Site(jnp, Place(device=None, label="")))
+        there, absent = self.floats(pytest.importorskip("jax").numpy)
         assert there == ["float16", "bfloat16", "float32"]
         assert absent == {"float64": "asked for, it comes back as float32"}
 
     def test_refused(self):
         strict = pytest.importorskip("array_api_strict")
-        there, absent = _site.floats(_site.Site(strict, Place(device=strict.Device("no_float64"), label="")))
+        there, absent = self.floats(strict, strict.Device("no_float64"))
         assert there == ["float32"]
         assert absent["float16"] == absent["bfloat16"] == "the library does not name it"
         assert absent["float64"].startswith("ValueError: ")
@@ -954,25 +825,38 @@ class TestDevices:
         assert _check.versions()["platform cuda"] == "cuda 12"
 
     def test_of_all_devices_of_jax(self):
-        """Each batch is spread over them, the first axis that can be cut evenly, and the report counts them."""
-        pytest.importorskip("jax")
+        """
+        Each batch is spread over them, the first axis that can be cut evenly, and the report counts them.
+
+        A loss imports nothing of that.
+        """
+        for package in ("jax", "torch"):
+            pytest.importorskip(package)
         code = """
-        import json
-        import jax.numpy as jnp
+        import json, sys
+        import jax.numpy as jnp, numpy, torch
+        import ohemloss
+        logits, labels = numpy.zeros((1, 2), "f4"), numpy.zeros(1, "i4")
+        for asarray in (numpy.asarray, jnp.asarray, torch.asarray):
+            ohemloss.ohem_cross_entropy(asarray(logits), asarray(labels))
+        modules = [name for name in sys.modules if "ohemloss" in name]
         from ohemloss._cli._check import _find
         place = _find.find("jax").places[-1]
         parts = {}
         for shape in ((), (3,), (3, 8), (4, 8), (0, 4)):
             spread = place.spread(jnp.zeros(shape))
             parts[str(shape)] = [len(spread.devices()), list(spread.addressable_shards[0].data.shape)]
-        print(json.dumps([place.label, place.n_devices, parts]))
+        print(json.dumps([modules, place.label, place.n_devices, parts]))
         """
         devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-        assert _processes.run(code, **devices) == [
+        modules, *found = _processes.run(code, **devices)
+        assert found == [
             "all cpu",
             4,
             {"()": [4, []], "(3,)": [4, [3]], "(3, 8)": [4, [3, 2]], "(4, 8)": [4, [1, 8]], "(0, 4)": [4, [0, 1]]},
         ]
+        assert {"ohemloss_numpy", "ohemloss_jax", "ohemloss_torch"} <= set(modules)
+        assert not [name for name in modules if name.endswith(("_check", "_probe")) or "_cli" in name]
 
     @pytest.mark.parametrize(
         ("driver", "status", "labels"), [(0, 35, []), (13000, 100, []), (13000, 0, ["cuda:0", "cuda:1"])]
@@ -981,6 +865,15 @@ class TestDevices:
         _check = cupy_check(monkeypatch, driver, status)
         assert [place.label for place in _check.places()] == labels
         assert {place.model for place in _check.places()} == ({"Card"} if labels else set())
+
+    def test_of_cupy_without_a_compiler(self, monkeypatch):
+        cupy = pytest.importorskip("cupy")
+        from ohemloss_cupy import _check
+
+        monkeypatch.setattr(cupy.cuda.nvrtc, "getVersion", raising(RuntimeError("No such file: libnvrtc.so")))
+        versions = _check.versions()
+        assert versions["NVRTC"] == "not found"
+        assert versions["CuPy"] == cupy.__version__
 
     def test_of_cupy_with_an_old_driver(self, monkeypatch):
         """An error, and not the same as no device."""
@@ -1045,20 +938,6 @@ class TestLibraries:
         assert (result.exit_code, result.stderr) == (0, "")
         assert "All 16 rows" in result.stdout
         assert max(map(len, result.stdout.splitlines())) <= 80
-
-
-def test_nothing_of_it_is_imported_for_a_loss():
-    for module in ("numpy", "torch"):
-        pytest.importorskip(module)
-    code = """
-        import json, sys, numpy, torch, ohemloss
-        for logits, labels in ((numpy.zeros((1, 2)), numpy.zeros(1, int)), (torch.zeros(1, 2), torch.zeros(1).long())):
-            ohemloss.ohem_cross_entropy(logits, labels)
-        print(json.dumps([name for name in sys.modules if "ohemloss" in name]))
-    """
-    modules = _processes.run(code)
-    assert "ohemloss_torch" in modules
-    assert not [name for name in modules if name.endswith(("_check", "_probe")) or "_cli" in name]
 
 
 class TestMachine:

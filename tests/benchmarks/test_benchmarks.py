@@ -12,8 +12,31 @@ import ohemloss
 from tests import _processes
 
 pytest.importorskip("benchmarks", reason="the sources are not here")
+for _name in ("torch", "jax", "optax", "rich"):
+    pytest.importorskip(_name)
 
-from benchmarks import _baselines, _calls, _cases, _data, _resized, _timing
+import jax
+import torch
+
+from benchmarks import (
+    __main__ as command,
+)
+from benchmarks import (
+    _baselines,
+    _baselines_torch,
+    _calls,
+    _cases,
+    _data,
+    _gpu,
+    _gpu_others,
+    _gpu_resized,
+    _memory,
+    _resized,
+    _targets,
+    _timing,
+    gpu,
+)
+from benchmarks._results import Results
 
 SHAPE = (2, 5, 48, 64)
 ONCE = _timing.Rounds(warm=0, least=1, most=1, seconds=0)
@@ -28,14 +51,18 @@ TINY = _cases.Sizes(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Of arrays as small as these, threads would only wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture(params=_data.REGIMES, ids=str)
 def data(request):
     return _data.make(SHAPE, request.param)
-
-
-def pytorch(data):
-    torch = pytest.importorskip("torch")
-    return torch.from_numpy(data.logits).requires_grad_(), torch.from_numpy(data.labels)
 
 
 @pytest.mark.parametrize("hard", _data.REGIMES)
@@ -44,13 +71,16 @@ def test_regimes(shape, hard):
     data = _data.make(shape, hard)
     assert (data.logits.shape, data.labels.shape) == (shape, (shape[0], *shape[2:]))
     assert (data.logits.dtype, data.labels.dtype) == (np.float32, np.int64)
-    n_pixels = data.labels.size
-    # Of few pixels the sample is all, but some are ignored after it was looked at.
-    assert _data.share_of_hard(data) == pytest.approx(hard, abs=0.02 + 4 / n_pixels**0.5 * (hard * (1 - hard)) ** 0.5)
     ignored = data.labels == _data.IGNORE
     assert np.all(ignored[:, : shape[2] // 20])
     assert np.mean(ignored[:, shape[2] // 20 :]) == pytest.approx(0.02, abs=0.02)
     assert np.all(data.labels[~ignored] < shape[1])
+    # Of few pixels the sample is all, but some are ignored after it was looked at.
+    some = 4 / data.labels.size**0.5 * (hard * (1 - hard)) ** 0.5
+    assert _data.share_of_hard(data) == pytest.approx(hard, abs=0.02 + some)
+    p = np.exp(data.logits) / np.exp(data.logits).sum(axis=1, keepdims=True)
+    own = np.take_along_axis(p, np.where(ignored, 0, data.labels)[:, None], 1)[:, 0]
+    assert _data.share_of_hard(data) == pytest.approx(np.mean(own[~ignored] < 0.7), abs=1e-3)
 
 
 def test_data_are_the_same_each_time():
@@ -60,17 +90,9 @@ def test_data_are_the_same_each_time():
     assert not np.array_equal(first.logits, _data.make(SHAPE, 0.4, seed=1).logits)
 
 
-def test_share_of_hard_by_the_definition(data):
-    p = np.exp(data.logits) / np.exp(data.logits).sum(axis=1, keepdims=True)
-    valid = data.labels != _data.IGNORE
-    own = np.take_along_axis(p, np.where(valid, data.labels, 0)[:, None], 1)[:, 0]
-    assert _data.share_of_hard(data) == pytest.approx(np.mean(own[valid] < 0.7), abs=1e-3)
-
-
 @pytest.mark.parametrize("hard", _data.REGIMES)
 @pytest.mark.parametrize(("shape", "ratio"), [((2, 5, 24, 32), 4), ((1, 19, 16, 32), 8)], ids=str)
 def test_regimes_of_resized_logits(shape, ratio, hard):
-    torch = pytest.importorskip("torch")
     data = _resized.make(shape, ratio, hard)
     n, _, h, w = shape
     size = (ratio * h, ratio * w)
@@ -82,43 +104,31 @@ def test_regimes_of_resized_logits(shape, ratio, hard):
 
 
 def test_eager_on_enlarged_logits_is_ours():
-    torch = pytest.importorskip("torch")
     for hard, backward in itertools.product(_data.REGIMES, (False, True)):
         data = _resized.make((2, 5, 6, 8), 8, hard)
         ours, eager = (_resized.call(name, data, backward=backward)() for name in (_calls.OURS, _calls.EAGER))
         torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-6)
 
 
-def test_eager_is_ours(data):
-    logits, labels = pytorch(data)
-    from benchmarks import _baselines_torch
-
-    _same_in_torch(_baselines_torch.eager, ohemloss.ohem_cross_entropy, logits, labels)
+def all_mined(logits, labels):
+    return ohemloss.ohem_cross_entropy(logits, labels, thresh=None, min_kept=1.0)
 
 
-def test_plain_mines_nothing(data):
-    logits, labels = pytorch(data)
-    from benchmarks import _baselines_torch
-
-    def everything(logits, labels):
-        return ohemloss.ohem_cross_entropy(logits, labels, thresh=None, min_kept=1.0)
-
-    _same_in_torch(_baselines_torch.plain, everything, logits, labels)
+def hrnet(min_kept):
+    return ohemloss.recipes.hrnet(ignore_label=255, thres=0.7, min_kept=min_kept)
 
 
-@pytest.mark.parametrize("min_kept", [1, 500, 10**6])
-def test_hrnet_is_the_recipe(min_kept, data):
-    logits, labels = pytorch(data)
-    from benchmarks import _baselines_torch
-
-    recipe = ohemloss.recipes.hrnet(ignore_label=255, thres=0.7, min_kept=min_kept)
-    _same_in_torch(lambda x, y: _baselines_torch.hrnet(x, y, min_kept), recipe, logits, labels)
-
-
-def _same_in_torch(theirs, ours, logits, labels):
-    import torch
-
-    values = [loss(logits, labels) for loss in (theirs, ours)]
+@pytest.mark.parametrize(
+    ("name", "options", "ours"),
+    [
+        ("eager", (), ohemloss.ohem_cross_entropy),
+        ("plain", (), all_mined),
+        *(("hrnet", (min_kept,), hrnet(min_kept)) for min_kept in (1, 500, 10**6)),
+    ],
+)
+def test_baselines_of_pytorch(name, options, ours, data):
+    logits, labels = torch.from_numpy(data.logits).requires_grad_(), torch.from_numpy(data.labels)
+    values = [getattr(_baselines_torch, name)(logits, labels, *options), ours(logits, labels)]
     gradients = [torch.autograd.grad(value, logits)[0] for value in values]
     torch.testing.assert_close(*values, rtol=1e-5, atol=0)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-9)
@@ -133,19 +143,19 @@ def test_naive_is_ours(data):
     np.testing.assert_allclose(naive_gradient, gradient, rtol=1e-4, atol=1e-9)
 
 
-def test_optax_is_ours(data):
-    jax = pytest.importorskip("jax")
-    pytest.importorskip("optax")
-    logits, labels = jax.numpy.asarray(data.logits), jax.numpy.asarray(data.labels.astype(np.int32))
+def test_optax_is_ours():
+    """Of data of each kind, as they come: the loss is compiled once."""
 
     def ours(logits, labels):
         return ohemloss.ohem_cross_entropy(logits, labels, min_kept=labels.size // 16)
 
-    (value, gradient), (expected, expected_gradient) = (
-        jax.jit(jax.value_and_grad(loss))(logits, labels) for loss in (_baselines.optax_loss(), ours)
-    )
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-9)
+    compiled = [jax.jit(jax.value_and_grad(loss)) for loss in (_baselines.optax_loss(), ours)]
+    for hard in _data.REGIMES:
+        data = _data.make(SHAPE, hard)
+        found = [loss(data.logits, data.labels.astype(np.int32)) for loss in compiled]
+        (value, gradient), (expected, expected_gradient) = found
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-9)
 
 
 def test_variants_are_called_in_turn():
@@ -172,7 +182,6 @@ def test_medians_and_ratios():
 
 @pytest.mark.parametrize("layout", _calls.LAYOUTS)
 def test_layouts(layout):
-    torch = pytest.importorskip("torch")
     data = _data.make(SHAPE, 0.4)
     logits, labels = _calls._laid_out(torch.from_numpy(data.logits), torch.from_numpy(data.labels), layout)
     assert logits.is_contiguous() == (layout in ("contiguous", "rows"))
@@ -184,7 +193,6 @@ def test_layouts(layout):
 
 
 def test_leaves_are_not_shared():
-    pytest.importorskip("torch")
     data = _data.make((1, 2, 16, 16), 0.4)
     ours, again, eager = (
         _calls.torch_call(name, data, backward=True) for name in (_calls.OURS, _calls.OURS, _calls.EAGER)
@@ -212,35 +220,28 @@ def test_memory_probe_sees_an_allocation():
         assert peaks[0] == pytest.approx(64, abs=4)
 
 
-def test_memory_of_a_loss():
-    pytest.importorskip("torch")
-    from benchmarks import _memory
-
-    probe = _memory.Probe(_calls.EAGER, True, (1, 19, 256, 256))
-    assert probe.n_pixels == 256 * 256
-    # At least the gradient and the probabilities.
-    assert 1.9 < _memory.measure(probe) / probe.gradient_bytes < 10
-    probe = _memory.Probe(_calls.EAGER, True, (1, 19, 32, 32), ratio=8)
-    assert (probe.n_pixels, probe.gradient_bytes) == (256 * 256, 4 * 19 * 32 * 32)
-    # At least the enlarged logits, their probabilities, and their gradient.
-    assert 2.9 * 64 < _memory.measure(probe) / probe.gradient_bytes < 10 * 64
+@pytest.mark.parametrize(
+    ("shape", "ratio", "least"),
+    [
+        ((1, 19, 256, 256), 1, 1.9),  # the gradient and the probabilities
+        ((1, 19, 32, 32), 8, 2.9 * 64),  # the enlarged logits, their probabilities, and their gradient
+    ],
+)
+def test_memory_of_a_loss(shape, ratio, least):
+    probe = _memory.Probe(_calls.EAGER, True, shape, ratio=ratio)
+    assert (probe.n_pixels, probe.gradient_bytes) == (256 * 256, 4 * np.prod(shape))
+    assert least < _memory.measure(probe) / probe.gradient_bytes < 10 * ratio**2
 
 
 def test_memory_probe_that_fails():
-    from benchmarks import _memory
-
     with pytest.raises(RuntimeError, match="no_such"):
         _memory.measure(_memory.Probe("no_such", False, (1, 2, 16, 16)))
 
 
 @pytest.fixture(scope="module")
 def results():
-    """Everything but memory and what is compiled long, once, on images of a few pixels."""
-    for name in ("torch", "rich"):
-        pytest.importorskip(name)
-    from benchmarks import __main__ as command
-
-    return command.measure(TINY, ONCE, [group for group in command._GROUPS if group not in ("jax", "memory")])
+    """Everything but memory, once, on images of a few pixels."""
+    return command.measure(TINY, ONCE, [group for group in command._GROUPS if group != "memory"])
 
 
 def test_cases(results):
@@ -249,6 +250,7 @@ def test_cases(results):
     assert groups == {
         "headline": 2 * 4,
         "numpy": 2 * 2,
+        "jax": 2 * 2,
         "sizes": 2 * 2,
         "classes": 2 * 2,
         "layouts": 3 * 2 * 2,
@@ -259,15 +261,7 @@ def test_cases(results):
     line = [row for row in rows if row["group"] == "line"]
     assert [round(1e6 * row["ms"] / row["ns_per_pixel"]) for row in line] == [256, 512, 1024, 2048]
     assert all(row["to_ours"] == 1 for row in rows if row["variant"] == _calls.OURS)
-
-
-def test_cases_of_jax():
-    for name in ("jax", "optax", "rich"):
-        pytest.importorskip(name)
-    from benchmarks import __main__ as command
-
-    rows = list(command.measure(TINY, ONCE, ["jax"]).rows())
-    assert [(row["backward"], row["variant"]) for row in rows] == [
+    assert [(row["backward"], row["variant"]) for row in rows if row["group"] == "jax"] == [
         (backward, variant) for backward in (False, True) for variant in (_calls.OURS, _calls.OPTAX)
     ]
 
@@ -279,13 +273,10 @@ def test_full_shapes_are_about_as_large_as_the_headline():
 
 
 def test_targets(results):
-    from benchmarks import _memory, _targets
-    from benchmarks._results import Results
-
     probe = _memory.Probe(_calls.OURS, True, (1, 19, 1024, 1024))
     peaks = [(probe, 19 * 4 * 2**20 + 21 * 2**20), (_memory.Probe(_calls.OURS, False, probe.shape), 2**20)]
     found = _targets.targets(Results(results.times, peaks))
-    assert len(found) == len({target.name for target in found}) == 13
+    assert len(found) == len({target.name for target in found}) == 15
     assert [target.met for target in found[-2:]] == [True, False]
     assert found[-1].bound == 19 * 4 + 12 + 8
     probe = _memory.Probe(_calls.OURS, True, (1, 19, 128, 128), ratio=8)
@@ -295,9 +286,6 @@ def test_targets(results):
 
 
 def test_worst_ratio_counts():
-    from benchmarks import _targets
-    from benchmarks._results import Results
-
     def case(name, seconds):
         return _cases.Case("sizes", name, True, SHAPE, dict), _timing.Times({"ours": [1.0], "eager": [seconds]})
 
@@ -306,8 +294,6 @@ def test_worst_ratio_counts():
 
 
 def test_command(results, monkeypatch, capsys, tmp_path):
-    from benchmarks import __main__ as command
-
     monkeypatch.setattr(command, "measure", lambda sizes, rounds, groups: results)
     monkeypatch.setenv("COLUMNS", "80")
     command.main(["--quick", "--json", str(tmp_path / "a.json")])
@@ -320,14 +306,10 @@ def test_command(results, monkeypatch, capsys, tmp_path):
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["times"] == list(results.rows())
     assert {"processor", "threads", "packages"} < set(written["machine"])
-    assert len(written["targets"]) == 11
+    assert len(written["targets"]) == 13
 
 
 def test_wrong_use(capsys):
-    for name in ("torch", "rich"):
-        pytest.importorskip(name)
-    from benchmarks import __main__ as command
-
     with pytest.raises(SystemExit, match="2"):
         command.main(["--only", "no_such"])
     assert "no_such" in capsys.readouterr().err
@@ -338,16 +320,11 @@ class TestGpu:
 
     @pytest.fixture(autouse=True)
     def _quickly(self, monkeypatch):
-        pytest.importorskip("torch")
-        from benchmarks import _gpu, _gpu_others
-
-        monkeypatch.setattr(_gpu, "_SPENT", 0)
+        monkeypatch.setattr(_gpu.DeviceClock, "spent", 0)
         for name in ("_CALLS", "_ROUNDS"):
             monkeypatch.setattr(_gpu_others, name, 1)
 
     def test_runs(self, capsys, tmp_path):
-        from benchmarks import gpu
-
         file = tmp_path / "gpu.json"
         gpu.main(["--device", "cpu", "--quick", "--json", str(file)])
         printed = capsys.readouterr().out
@@ -366,8 +343,6 @@ class TestGpu:
 
     def test_runs_on_a_device(self, device, capsys, monkeypatch, tmp_path):
         """All that a device alone is asked for, too: of one that does nothing."""
-        from benchmarks import _gpu, gpu
-
         checked = []
 
         def check(loss, logits, labels):
@@ -387,10 +362,6 @@ class TestGpu:
     @pytest.fixture
     def device(self, monkeypatch):
         """Stand-ins for what runs on a device; the arrays stay small, and on the host."""
-        import torch
-
-        from benchmarks import _gpu_resized, gpu
-
         noted = {"held": 0, "marks": 0, "peak": 1000, "now": 400}
 
         class Event:
@@ -429,10 +400,6 @@ class TestGpu:
         return noted
 
     def test_clock_and_peak_of_a_device(self, device):
-        import torch
-
-        from benchmarks import _gpu
-
         clock = _gpu.DeviceClock()
         first, last = clock.mark(), clock.mark()
         assert clock.seconds(first, last) == 1e-3
@@ -442,10 +409,6 @@ class TestGpu:
 
     def test_check_that_nobody_waits(self, monkeypatch):
         """A graph that replays nothing leaves the numbers of before, and a wait is an error."""
-        import torch
-
-        from benchmarks import _gpu
-
         modes = []
         monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
         for name in ("Stream", "current_stream", "CUDAGraph", "stream", "graph"):
@@ -469,10 +432,6 @@ class TestGpu:
 
     def test_other_libraries(self, monkeypatch):
         """CuPy's part on NumPy, JAX's on the host."""
-        pytest.importorskip("optax")
-        jax = pytest.importorskip("jax")
-        from benchmarks import _gpu_others
-
         cupy, host = unittest.mock.MagicMock(asarray=np.asarray), jax.devices("cpu")
         cupy.cuda.is_available.return_value = True
         monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -493,10 +452,6 @@ class TestGpu:
         assert list(_gpu_others.rows((1, 19, 8, 16), ((1, 19, 8, 16), 4))) == []
 
     def test_without_a_device(self):
-        import torch
-
-        from benchmarks import gpu
-
         if torch.cuda.is_available():
             pytest.skip("there is a device")
         with pytest.raises(SystemExit, match="needs a CUDA device"):
@@ -504,18 +459,10 @@ class TestGpu:
 
     def test_least_bytes(self):
         """At 19 classes in float32, 88 bytes a pixel forward: 76, the label, and the loss. Backward: 152 and these."""
-        import torch
-
-        from benchmarks import _gpu
-
         logits = torch.empty(2, 19, 8, 8)
         assert _gpu.least_bytes(logits) == (128 * (76 + 12), 128 * (152 + 12))
 
     def test_shares_of_known_times(self):
-        import torch
-
-        from benchmarks import _gpu, gpu
-
         logits = torch.empty(1, 19, 10, 10)
         step = _gpu.Step([2.0, 1.0, 4.0], [1.0, 3.0, 2.0], logits.nbytes + 400)
         slow = _gpu.Step([4.0, 2.0, 8.0], [2.0, 6.0, 4.0])
@@ -527,10 +474,6 @@ class TestGpu:
         assert found["ratios"] == {"a": 2.0}
 
     def test_figures_of_resized_logits(self):
-        import torch
-
-        from benchmarks import _gpu, _gpu_resized
-
         logits, labels = torch.empty(1, 19, 5, 5), torch.empty(1, 10, 10)
         step = _gpu.Step([2.0, 1.0, 4.0], [1.0, 3.0, 2.0], logits.nbytes + 1200)
         slow = _gpu.Step([4.0, 2.0, 8.0], [2.0, 6.0, 4.0], 10 * (logits.nbytes + 1200))

@@ -1,48 +1,36 @@
 """The command line: `ohemloss bench`, on whatever is installed, and the ways in which it cannot run."""
 
-import os
 import re
 import sys
-import types
 from functools import partial
 
 import numpy as np
 import pytest
 
-pytest.importorskip("matplotlib", reason="the command line needs the extra `cli`")
-pytest.importorskip("typer", reason="the command line needs the extra `cli`")
+for _name in ("matplotlib", "typer"):
+    pytest.importorskip(_name, reason="the command line needs the extra `cli`")
 
 from matplotlib.image import imread
-from typer.testing import CliRunner
 
 from ohemloss import _registry
-from ohemloss._cli import _bandwidth, _chart, _png, _speed
-from ohemloss._cli._app import app
-from tests import _processes
+from ohemloss._cli import _bandwidth, _chart, _speed
+from tests.tools._commands import module, raising
 
 SMALL = ("bench", "--pixels", "1024", "--classes", "3")
 
 
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Run the command line in an empty folder; 80 columns, whatever terminal the tests run in."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch):
     monkeypatch.setattr(_bandwidth, "_BYTES", 2**20)
-    return lambda *arguments: CliRunner(env={"COLUMNS": "80"}).invoke(app, arguments)
-
-
-@pytest.fixture
-def on_numpy(monkeypatch):
-    monkeypatch.setattr(_registry, "installed_names", lambda: ["numpy"])
 
 
 def rows_of(output, name):
-    return [line.split() for line in output.splitlines() if line.startswith(f"{name} ")]
+    return [line.replace("|", " ").split() for line in output.splitlines() if line.startswith(f"{name} ")]
 
 
 def test_every_installed_library(invoke, monkeypatch):
     """Each is timed at each size, or says why not; none ends the command."""
-    monkeypatch.setattr(_speed, "_QUARTERS", 2)  # some compile for each size
+    monkeypatch.setattr(_speed, "_QUARTERS", 1)  # some compile for each size
     result = invoke(*SMALL)
     assert (result.exit_code, result.stderr) == (0, "")
     assert max(map(len, result.stdout.splitlines())) <= 80
@@ -51,7 +39,7 @@ def test_every_installed_library(invoke, monkeypatch):
     for name in _registry.installed_names():
         rows = rows_of(timed, name)
         if rows:
-            assert [row[1] for row in rows] == ["242", "990"]
+            assert [row[1] for row in rows] == ["990"]
         else:
             assert re.search(rf"^{name} +`{name}` ", refused, re.MULTILINE)
 
@@ -74,32 +62,12 @@ def test_numbers(invoke, on_numpy):
             assert per_pixel == pytest.approx(1e6 * both / pixels, abs=0.006 + 6e2 / pixels)
 
 
-def test_in_a_process_where_only_ascii_is_known(tmp_path):
-    code = f"""
-    import io, json, sys
-    sys.stdout = io.TextIOWrapper(out := io.BytesIO(), encoding="ascii")
-    sys.argv = ["ohemloss", "bench", "--pixels", "64", "--classes", "2", "--plot", {str(tmp_path / "a.png")!r}]
-    from ohemloss import _registry
-    from ohemloss._cli import _bandwidth
-    from ohemloss.__main__ import main
-    _registry.installed_names = lambda: ["numpy"]
-    _bandwidth._BYTES = 2**20
-    try:
-        main()
-    except SystemExit as end:
-        sys.stdout.flush()
-        print(json.dumps([end.code, out.getvalue().decode("ascii")]), file=sys.__stdout__)
-    """
-    code_of_exit, output = _processes.run(code, COLUMNS="80")
-    assert code_of_exit == 0
-    assert rows_of(output, "numpy")
-    assert "\x1b" not in output
-    assert output.splitlines()[-1] == f"Picture: {tmp_path / 'a.png'}"
-
-
 def test_picture(invoke, on_numpy, tmp_path):
-    result = invoke(*SMALL, "--plot", "a.png")
-    assert result.exit_code == 0
+    """Where only ASCII is known, too."""
+    result = invoke(*SMALL, "--plot", "a.png", charset="ascii")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [row[1] for row in rows_of(result.stdout, "numpy")] == ["15", "55", "242", "990"]
+    assert "\x1b" not in result.stdout
     assert result.stdout.splitlines()[-1] == "Picture: a.png"
     picture = imread(tmp_path / "a.png")
     assert picture.shape == (600, 1300, 4)
@@ -121,12 +89,7 @@ def test_lines_of_the_picture():
 
 
 def test_library_that_cannot_make_an_array(invoke, monkeypatch):
-    def refuse(array):
-        msg = "no driver\nand more"
-        raise RuntimeError(msg)
-
-    stub = types.ModuleType("stub")
-    stub.__dict__["asarray"] = refuse
+    stub = module("stub", asarray=raising(RuntimeError("no driver\nand more")))
     monkeypatch.setitem(sys.modules, "stub", stub)
     monkeypatch.setattr(_registry, "installed_names", lambda: ["absent_library", "numpy", "stub"])
     result = invoke(*SMALL)
@@ -159,35 +122,9 @@ def test_no_library_at_all(invoke, monkeypatch):
     assert result.stderr == "ohemloss bench: no installed library can be timed here.\n"
 
 
-@pytest.mark.parametrize("path", ["absent/a.png", "folder.png", "a.jpg"])
-def test_picture_that_cannot_be_written(path, invoke, monkeypatch, tmp_path):
-    (tmp_path / "folder.png").mkdir()
-    monkeypatch.setattr(_bandwidth, "measure", pytest.fail)  # it is known before anything is timed
-    result = invoke("bench", "--plot", path)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert re.match(
-        rf"ohemloss bench: `--plot` (must name a \.png file: got|cannot be written:) {re.escape(path)}", result.stderr
-    )
-    assert result.stderr.count("\n") == 1
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
-def test_picture_on_a_full_disk(invoke, on_numpy, tmp_path):
-    (tmp_path / "a.png").symlink_to("/dev/full")
-    result = invoke(*SMALL, "--plot", "a.png")
-    assert result.exit_code == 2
-    assert result.stderr == "ohemloss bench: `--plot` cannot be written: a.png: No space left on device.\n"
-
-
 @pytest.mark.parametrize("arguments", [("--pixels", "0"), ("--classes", "-1"), ("--pixels", "many"), ("--no-such",)])
 def test_wrong_use(arguments, invoke):
     assert invoke("bench", *arguments).exit_code == 2
-
-
-def test_picture_of_an_earlier_run_stays(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"earlier")
-    _png.check_writable(tmp_path / "a.png", "--plot")
-    assert (tmp_path / "a.png").read_bytes() == b"earlier"
 
 
 def test_progress_on_a_terminal(invoke, on_numpy, monkeypatch):
@@ -195,7 +132,7 @@ def test_progress_on_a_terminal(invoke, on_numpy, monkeypatch):
     assert "timing" in invoke(*SMALL).stderr
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(60.0, 3), (0.0, 1)])
+@pytest.mark.parametrize(("seconds", "rounds"), [(1e9, 3), (0.0, 1)])
 def test_libraries_take_turns(seconds, rounds, monkeypatch):
     """The first call of each, which compiles, is not timed; then round by round, one at least."""
     calls = []
