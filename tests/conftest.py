@@ -158,4 +158,4 @@ def pytest_sessionfinish(session):
 def _ran_everything(config):
     everything = config.args == config.getini("testpaths") or config.args == [str(_PAGE.parent.parent / "tests")]
     narrowed = config.getoption("-k") or config.getoption("-m") or config.getoption("--deselect")
-    return everything and not narrowed and requested_packages() == PACKAGES
+    return everything and not narrowed and not config.option.collectonly and requested_packages() == PACKAGES
