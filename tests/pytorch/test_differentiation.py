@@ -1,11 +1,7 @@
-"""PyTorch: what is kept for the backward, the module, and every way to run or to differentiate the loss."""
+"""PyTorch: what the node of eager autograd keeps, and every way to differentiate the loss."""
 
-import copy
 import functools
-import io
 import math
-import pickle
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,48 +9,15 @@ import pytest
 
 import ohemloss
 import ohemloss._registry
-from tests import _processes
-from tests._cases import CURVATURE, gradient_tolerance, make, round_to, tolerance
+from tests._cases import CURVATURE, make
 from tests._reference import curvature, gradient, reference
 
 # PyTorch's own, whenever it differentiates forward.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 torch = pytest.importorskip("torch")
 ohemloss_torch = pytest.importorskip("ohemloss_torch")
-from ohemloss_torch import OhemCELoss
 
-CLOSE = tolerance("float64", "value")
-# A rule that takes each path at once: some of the pixels that count tie or are kept though they are easy.
-OPTIONS = [
-    {},
-    {"thresh": None, "min_kept": 0.3},
-    {"weight": (0.5, 2.0, 0.0, 1.0, 3.0), "label_smoothing": 0.1, "min_kept": 0.6},
-    {"reduction": "sum"},
-]
-
-
-@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
-def device(request):
-    return request.param
-
-
-@pytest.fixture
-def row(device):
-    return "PyTorch" if device == "cpu" else "PyTorch, CUDA"
-
-
-def tensors(logits, labels, device="cpu", dtype=torch.float64):
-    return torch.tensor(logits, device=device, dtype=dtype), torch.tensor(labels, device=device)
-
-
-def value_and_gradient(function, x):
-    x = x.detach().requires_grad_()
-    value = function(x)
-    return value.detach().cpu(), torch.autograd.grad(value, x)[0].cpu()
-
-
-def is_served_by_the_function(value):
-    return value.grad_fn is not None and "_Loss" in value.grad_fn.name()
+from ._tensors import CLOSE, OPTIONS, is_served_by_the_function, tensors, value_and_gradient
 
 
 class TestBackward:
@@ -391,252 +354,6 @@ class TestTransformations:
         np.testing.assert_allclose(recorded(*tensors(*other))[0], reference(*other).value, **CLOSE)
 
 
-class TestCompiled:
-    def test_dynamic_and_whole(self, device, row, shows):
-        """No graph break; one program for other sizes; value and gradient."""
-        torch._dynamo.reset()
-        compiled = torch.compile(
-            lambda x, y: ohemloss.ohem_cross_entropy(x, y), fullgraph=True, dynamic=True, backend="aot_eager"
-        )
-        for shape, regime in (((2, 6, 7), "40% hard"), ((3, 5, 8), "3% hard"), ((4, 9, 11), "95% hard")):
-            logits, labels = make(regime, shape=shape)
-            x, y = tensors(logits, labels, device)
-            with torch.compiler.set_stance("fail_on_recompile" if shape[0] > 2 else "default"):
-                value, grad = value_and_gradient(lambda x, y=y: compiled(x, y), x)
-            np.testing.assert_allclose(value, reference(logits, labels).value, **CLOSE)
-            shows(row, "compiled", grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
-
-    def test_threshold_and_count_as_tensors(self, device):
-        """Annealing: another value, the same program."""
-        torch._dynamo.reset()
-        criterion = OhemCELoss(thresh=torch.tensor(0.7), min_kept=torch.tensor(5)).to(device)
-        compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels, device)
-        stance = "default"
-        for thresh, min_kept in ((0.7, 5), (0.5, 30), (0.9, 60)):
-            criterion.thresh.fill_(thresh)
-            criterion.min_kept.fill_(min_kept)
-            with torch.compiler.set_stance(stance):
-                value, grad = value_and_gradient(lambda x: compiled(x, y), x)
-            stance = "fail_on_recompile"
-            options = {"thresh": float(np.float32(thresh)), "min_kept": min_kept}
-            np.testing.assert_allclose(value, reference(logits, labels, **options).value, **CLOSE)
-            np.testing.assert_allclose(grad, gradient(logits, labels, **options), rtol=1e-6, atol=1e-9)
-
-    def test_a_count_as_an_argument(self):
-        """Another number than the first becomes a symbol of the compiler."""
-        torch._dynamo.reset()
-        compiled = torch.compile(
-            lambda x, y, k: ohemloss.ohem_cross_entropy(x, y, min_kept=k), fullgraph=True, backend="aot_eager"
-        )
-        logits, labels = make("3% hard")
-        for k in (2, 5, 60, 10**6):
-            expected = reference(logits, labels, min_kept=k).value
-            np.testing.assert_allclose(compiled(*tensors(logits, labels), k), expected, **CLOSE)
-
-    def test_as_the_very_first_call(self):
-        """In a fresh process, by the default compiler: what has been looked up before is easy to trace."""
-        answer = _processes.run(
-            """
-            import json, numpy, torch, ohemloss, ohemloss_torch
-            from tests._cases import make
-            compiled = torch.compile(ohemloss_torch.OhemCELoss(), fullgraph=True)
-            answer = []
-            for regime in ("40% hard", "3% hard"):
-                logits, labels = make(regime)
-                x = torch.tensor(logits, requires_grad=True)
-                value = compiled(x, torch.tensor(labels))
-                value.backward()
-                answer.append([value.item(), x.grad.tolist()])
-            print(json.dumps(answer))
-            """
-        )
-        for (value, grad), regime in zip(answer, ("40% hard", "3% hard"), strict=True):
-            logits, labels = make(regime)
-            np.testing.assert_allclose(value, reference(logits, labels).value, rtol=1e-12)
-            np.testing.assert_allclose(grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
-
-
-def example(shape=(2, 6, 7), regime="40% hard", dtype=torch.float32):
-    return tensors(*make(regime, shape=shape, dtype="float32"), dtype=dtype)
-
-
-def dynamic_shapes():
-    n, h, w = (torch.export.Dim(name, max=4096) for name in "nhw")
-    return ({0: n, 2: h, 3: w}, {0: n, 1: h, 2: w})
-
-
-OTHERS = [((3, 4, 9), "3% hard"), ((1, 1, 2), "95% hard"), ((2, 30, 40), "40% hard")]
-
-
-class TestExport:
-    @pytest.mark.parametrize("strict", [False, True])
-    def test_program(self, shows, strict):
-        program = torch.export.export(OhemCELoss(), example(), dynamic_shapes=dynamic_shapes(), strict=strict)
-        file = io.BytesIO()
-        torch.export.save(program, file)
-        file.seek(0)
-        loaded = torch.export.load(file).module()
-        for shape, regime in OTHERS:
-            x, y = example(shape, regime)
-            shows("PyTorch", "export", loaded(x, y), reference(x, y).value, **tolerance("float32", "value"))
-
-    def test_onnx(self, shows):
-        onnxruntime = pytest.importorskip("onnxruntime")
-        pytest.importorskip("onnxscript")
-        file = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own
-            program = torch.onnx.export(
-                OhemCELoss().eval(), example(), dynamo=True, dynamic_shapes=dynamic_shapes(), verbose=False
-            )
-            program.save(file)
-        session = onnxruntime.InferenceSession(file.getvalue())
-        names = [each.name for each in session.get_inputs()]
-        for shape, regime in OTHERS:
-            x, y = example(shape, regime)
-            (value,) = session.run(None, dict(zip(names, (x.numpy(), y.numpy()), strict=True)))
-            shows("PyTorch", "export", value, reference(x, y).value, **tolerance("float32", "value"))
-
-    @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")  # of shapes
-    def test_jit_trace(self):
-        traced = torch.jit.trace(ohemloss.ohem_cross_entropy, example(), check_trace=False)
-        x, y = example((2, 6, 7), "3% hard")
-        np.testing.assert_allclose(traced(x, y), reference(x, y).value, **tolerance("float32", "value"))
-
-
-class TestAutocast:
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-    def test_halves(self, device, row, shows, dtype):
-        """Half logits out of a layer: a float32 loss, of these logits, and a half gradient."""
-        name = str(dtype).rpartition(".")[2]
-        logits, labels = make("3% hard", dtype=name)
-        layer = torch.nn.Conv2d(5, 5, 1, bias=False, device=device)
-        torch.nn.init.dirac_(layer.weight)
-        x, y = tensors(logits, labels, device, torch.float32)
-        x.requires_grad_()
-        with torch.autocast(device, dtype=dtype):
-            out = layer(x)
-            out.retain_grad()
-            loss = OhemCELoss()(out, y)
-        assert (out.dtype, loss.dtype) == (dtype, torch.float32)
-        seen = round_to(out.detach().float().cpu().numpy(), name)
-        base = reference(seen, labels)
-        np.testing.assert_allclose(loss.detach().cpu(), base.value, **tolerance(name, "value"))
-        loss.backward()
-        assert out.grad.dtype == dtype
-        assert (x.grad.dtype, layer.weight.grad.dtype) == (torch.float32, torch.float32)
-        shows(row, "autocast", out.grad.float().cpu(), gradient(seen, labels), **gradient_tolerance(name, base))
-
-    def test_scaled(self, device):
-        """A loss scaled against underflow: the product is taken in float32, before the rounding to half."""
-        logits, labels = make("95% hard", shape=(2, 60, 70), dtype="float16")
-        x, y = tensors(logits, labels, device, torch.float16)
-        _, grad = value_and_gradient(lambda x: ohemloss.ohem_cross_entropy(x, y) * 2.0**16, x)
-        base, expected = reference(logits, labels), gradient(logits, labels) * 2.0**16
-        close = gradient_tolerance("float16", base)
-        np.testing.assert_allclose(grad.float(), expected, rtol=close["rtol"], atol=close["atol"] * 2**16)
-
-
-class TestModule:
-    def test_is_the_function(self):
-        x, y = tensors(*make("40% hard"))
-        u = torch.full(y.shape, 0.5)
-        module = OhemCELoss(thresh=0.6, min_kept=9, weight=[1, 2, 3, 4, 5], label_smoothing=0.1)
-        expected = ohemloss.OhemCELoss(thresh=0.6, min_kept=9, weight=(1.0, 2, 3, 4, 5), label_smoothing=0.1)
-        torch.testing.assert_close(module(x, y, pixel_weight=u), expected(x, y, pixel_weight=u))
-
-    def test_shows_what_differs_from_the_defaults(self):
-        assert repr(OhemCELoss()) == "OhemCELoss()"
-        module = OhemCELoss(thresh=0.6, min_kept=9, weight=[1, 2], label_smoothing=0.1)
-        assert repr(module) == "OhemCELoss(thresh=0.6, min_kept=9, label_smoothing=0.1)"
-
-    def test_copies(self):
-        x, y = tensors(*make("40% hard"))
-        module = OhemCELoss(thresh=0.6, weight=[1, 2, 3, 4, 5], min_kept=torch.tensor(3))
-        for clone in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), _saved(module)):
-            torch.testing.assert_close(clone(x, y), module(x, y), rtol=0, atol=0)
-
-    def test_buffers_follow_the_parent(self):
-        class Step(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.parts = torch.nn.ModuleDict(
-                    {"head": torch.nn.Conv2d(5, 5, 1), "criterion": OhemCELoss(weight=[1] * 5)}
-                )
-
-            def forward(self, x, y):
-                return self.parts["criterion"](self.parts["head"](x), y)
-
-        step = Step()
-        assert [key for key in step.state_dict() if "criterion" in key] == ["parts.criterion.weight"]
-        assert step.double().parts["criterion"].weight.dtype == torch.float64
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels)
-        torch.nn.init.dirac_(step.parts["head"].weight)
-        torch.nn.init.zeros_(step.parts["head"].bias)
-        loss = step(x, y)
-        np.testing.assert_allclose(loss.detach(), reference(logits, labels).value, **CLOSE)
-        loss.backward()
-        expected = gradient(logits, labels).sum(axis=(0, 2, 3))
-        np.testing.assert_allclose(step.parts["head"].bias.grad, expected, rtol=1e-6, atol=1e-9)
-
-    def test_in_a_container(self):
-        """A container that hands on a tuple, as users write it."""
-
-        class Steps(torch.nn.Sequential):
-            def forward(self, *inputs):
-                for module in self:
-                    inputs = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
-                return inputs
-
-        x, y = tensors(*make())
-        torch.testing.assert_close(Steps(OhemCELoss(), torch.nn.Identity())(x, y), ohemloss.ohem_cross_entropy(x, y))
-
-    def test_options_may_be_set_later(self):
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels)
-        module = OhemCELoss()
-        module.thresh, module.min_kept = 0.5, 30
-        np.testing.assert_allclose(module(x, y), reference(logits, labels, thresh=0.5, min_kept=30).value, **CLOSE)
-        module.thresh = 2.0
-        assert repr(module) == "OhemCELoss(thresh=2.0, min_kept=30)"
-        with pytest.raises(ValueError, match="`thresh` must lie in"):
-            module(x, y)
-
-    def test_threshold_as_a_buffer(self):
-        module = OhemCELoss(thresh=torch.tensor(0.5))
-        assert set(module.state_dict()) == {"thresh"}
-        assert repr(module) == "OhemCELoss(thresh=tensor(0.5000))"
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels)
-        np.testing.assert_allclose(module(x, y), reference(logits, labels, thresh=0.5).value, **CLOSE)
-
-    def test_refuses_what_the_function_refuses(self):
-        with pytest.raises(TypeError, match="`weight` must be an array, or a sequence of numbers: got 'abc'"):
-            OhemCELoss(weight="abc")
-        with pytest.raises(ValueError, match="`thresh` must lie in"):
-            OhemCELoss(thresh=2.0)
-
-    def test_has_the_options_of_the_criterion(self):
-        import inspect
-
-        def options(cls):
-            parameters = inspect.signature(cls).parameters.values()
-            return [(p.name, p.default, p.kind) for p in parameters]
-
-        expected = [option for option in options(ohemloss.OhemCELoss) if option[0] != "axis_name"]  # of JAX
-        assert options(OhemCELoss) == expected
-
-
-def _saved(module):
-    file = io.BytesIO()
-    torch.save(module, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
 class TestSearch:
     def test_sees_no_gradient_and_is_skipped_when_enough_are_hard(self, monkeypatch):
         from ohemloss_torch import _library
@@ -650,21 +367,3 @@ class TestSearch:
             ohemloss.ohem_cross_entropy(x.requires_grad_(), y, pixel_weight=u)
             assert len(seen) == searches
         assert not seen[0].requires_grad
-
-
-def test_supports_every_option():
-    """The node keeps what any option needs; one that is new must be looked at, and then listed."""
-    from ohemloss._options import MAY_BE_ARRAYS
-    from ohemloss_torch import backend
-    from tests.test_criterion import OPTIONS as names
-
-    assert backend.supports == {
-        *names,
-        "rule",
-        "resize",
-        "align_corners",
-        "process_group",
-        "pixel_weight",
-        "positives",
-        *(f"{name} as an array" for name in MAY_BE_ARRAYS),
-    }
