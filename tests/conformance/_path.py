@@ -126,6 +126,10 @@ class Path:
         """Whether a label out of range is an error here; else it is NaN."""
         return self.library.host if self.reads_labels is None else self.reads_labels
 
+    def answers(self, case: Case, dtype: str) -> list[Answer]:
+        """Run a case."""
+        return self.run(Call.of(self.library, case, dtype))
+
     def dtypes(self, case: Case) -> list[str]:
         """List the dtypes that a case runs in."""
         if case.has_strides and self.library.package not in ("numpy", "torch"):
@@ -137,14 +141,17 @@ class Path:
     def _has(self, case: Case) -> bool:
         """Tell whether the library has the dtypes of the labels and weights, and whether they hold its numbers."""
         narrow = self.library.label_dtype == "int32"
-        if case.label_dtype not in ("int64", *self.library.integers):
+        count = np.asarray(case.options.get("min_kept", 0))
+        integers = {case.label_dtype, count.dtype.name if count.dtype.kind in "iu" else "int64"}
+        if integers - {"int64", *self.library.integers}:
             return False
         if case.kind == "weights" and case.name not in (
             *self.library.floats,
             *_OTHER_FLOATS.get(self.library.package, ()),
         ):
             return False
-        return not (narrow and np.any(np.abs(case.labels.astype(object)) > 2**31))
+        numbers = [*case.labels.ravel().tolist(), *([count.item()] if count.dtype == np.int64 else [])]
+        return not narrow or all(abs(number) <= 2**31 for number in numbers)
 
     @contextlib.contextmanager
     def ready(self, case: Case) -> Iterator[None]:

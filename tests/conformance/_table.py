@@ -103,6 +103,11 @@ def _arrays():
         yield Case("arrays", name, *batch(), options)
         yield Case("arrays", f"{name}, smoothed", *batch("3% hard"), {**options, "label_smoothing": 0.1})
 
+    for dtype in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"):
+        for count in (3, np.iinfo(dtype).max):
+            options = {"min_kept": np.asarray(count, dtype)}
+            yield Case("arrays", f"{dtype} {count}", *batch("3% hard"), options)
+
 
 def _layouts():
     for layout in LAYOUTS:
@@ -187,6 +192,16 @@ def _ties():
     some = np.zeros((6, 2))
     some[:, 0] = [1.0, 2.0, 2.0, 5.0, 2.0, 4.0]
     yield Case("ties", "some above", some, np.zeros(6, np.int64), {"min_kept": 3})
+    order = np.zeros((6, 2))
+    order[:, 0] = [3.0, 2.0, 2.0, 5.0, 2.0, 4.0]
+    options = {"min_kept": 2, "reduction": "none"}
+    for name, logits in {"in order": order, "in reverse": order[::-1].copy()}.items():
+        yield Case("ties", name, logits, np.zeros(6, np.int64), options)
+    # The losses are log(2) to the last bit, and so is the threshold: not hard.
+    for thresh in (0.5, 0.5 + 2**-20):
+        options = {"thresh": thresh, "min_kept": 0}
+        name = f"with the threshold, {thresh}"
+        yield Case("ties", name, np.zeros((4, 2)), np.zeros(4, np.int64), options, dtypes=("float32", "float64"))
     sure = np.zeros((4, 2))
     sure[:, 0] = 200.0
     yield Case("ties", "losses of 0", sure, np.zeros(4, np.int64), {"min_kept": 3})

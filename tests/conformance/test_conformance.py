@@ -1,7 +1,5 @@
 """Every case over every path: the same numbers and the same gradients."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -18,8 +16,6 @@ COLUMNS = {"loss": "eager", "closed form": "closed form", "autograd": "autograd"
 def _parameters():
     found = []
     for path in paths():
-        if path.marks and os.environ.get("OHEMLOSS_TEST_KERNELS") != "1":
-            continue
         for case in CASES:
             for dtype in path.dtypes(case):
                 marks = [*path.marks, *([pytest.mark.quick] if is_quick(path, case, dtype) else [])]

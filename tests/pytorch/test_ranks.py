@@ -1,6 +1,5 @@
 """One loss of a batch that is spread over processes: `process_group`, on gloo."""
 
-import time
 from textwrap import dedent
 from types import SimpleNamespace
 
@@ -8,52 +7,39 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests import _processes
 from tests._cases import REGIMES, gradient_tolerance, make, make_small, tolerance
+from tests._ranks import Ranks, ranks
 from tests._reference import gradient, interpolate, pull_back, reference
 from tests.test_recipes import SOFTMAX, compare
 
 torch = pytest.importorskip("torch")
+ohemloss_torch = pytest.importorskip("ohemloss_torch")
+# One process of the tests holds the groups.
+pytestmark = pytest.mark.xdist_group("ranks")
 
 SHAPE, N_CLASSES = (5, 12, 14), 8
 # How the five images lie on the processes: unevenly, and one of them has none.
 CUTS = {1: [0, 5], 2: [0, 4, 5], 4: [0, 0, 3, 4, 5]}
 POSITIVES = np.arange(5 * 12 * 14).reshape(SHAPE) % 17 == 3
 
-# What every process begins with; `answer` is printed as what each process has said.
+# What each piece of code begins with.
 BEGIN = """
-import json, numpy as np
-import ohemloss, ohemloss_torch
 from ohemloss import MiningRule
 from ohemloss_torch import OhemCELoss
 from tests._cases import make, make_small
-from tests.test_process_group import CUTS, N_CLASSES, POSITIVES, SHAPE
-group = dist.group.WORLD
+from tests.pytorch.test_ranks import CUTS, N_CLASSES, POSITIVES, SHAPE
 cuts = CUTS[n_ranks]
 mine = slice(cuts[rank], cuts[rank + 1])
-exchanges = []
-all_reduce = dist.all_reduce
-
-def counted(x, *args, **options):
-    exchanges.append([list(x.shape), str(x.dtype)])
-    return all_reduce(x, *args, **options)
-
-dist.all_reduce = counted
-
-def tell(answer):
-    answers = [None] * n_ranks
-    dist.all_gather_object(answers, answer)
-    print(json.dumps(answers))
 """
 
 
-def ask(code, n_ranks, folder):
-    """Run code in each process; return what each has told."""
-    return _processes.run_ranks(BEGIN + dedent(code), n_ranks, folder)
+def ask(code, n_ranks):
+    """Run code in each process; return the `answer` of each."""
+    return ranks(n_ranks).ask(BEGIN + dedent(code))
 
 
 @pytest.mark.parametrize("n_ranks", [2, 4])
-def test_is_the_loss_of_the_batch(n_ranks, tmp_path, shows):
+def test_is_the_loss_of_the_batch(n_ranks, shows):
     """Value, gradient and counts, in all regimes: the same bits on each process, and a part of one gradient."""
     code = f"""
     answer = {{}}
@@ -76,9 +62,8 @@ def test_is_the_loss_of_the_batch(n_ranks, tmp_path, shows):
             counts = [int(n) for n in (trace.n_valid, trace.n_min, trace.n_hard, trace.cut.count)]
             grads = [grad.double().tolist() for grad in (x.grad, closed)]
             answer[f"{{regime}}, {{dtype}}"] = [loss.item().hex(), counts, *grads, n_forward]
-    tell(answer)
     """
-    answers = ask(code, n_ranks, tmp_path)
+    answers = ask(code, n_ranks)
     assert len(answers) == n_ranks
     assert len(answers[0]) == 9
     for name, (bits, counts, _, _, n_forward) in answers[0].items():
@@ -119,7 +104,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("n_ranks", [2, 4])
-def test_rules(n_ranks, tmp_path):
+def test_rules(n_ranks):
     """What a rule counts it counts over all processes."""
     code = f"""
     answer = []
@@ -138,9 +123,8 @@ def test_rules(n_ranks, tmp_path):
         assert again.grad_fn.name() != loss.grad_fn.name() or weight is None
         slope, = torch.autograd.grad(again, x)
         answer.append([[loss.item(), value.item(), again.item()], x.grad.tolist(), slope.tolist(), closed.tolist()])
-    tell(answer)
     """
-    answers = ask(code, n_ranks, tmp_path)
+    answers = ask(code, n_ranks)
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
     for number, text in enumerate(RULES):
         options = eval(text, vars(ohemloss) | {"POSITIVES": POSITIVES})
@@ -157,7 +141,7 @@ def test_rules(n_ranks, tmp_path):
             np.testing.assert_allclose(found / factor, expected, rtol=1e-6, atol=1e-9, err_msg=text)
 
 
-def test_recipes(tmp_path):
+def test_recipes():
     """Over all processes a recipe is what its code returns for the whole batch; `per_gpu` counts for each process."""
     code = """
     from dataclasses import replace
@@ -185,9 +169,8 @@ def test_recipes(tmp_path):
     each = replace(recipes.per_gpu(recipe), process_group=group)(logits[mine], labels[mine])
     alone = recipes.hrnet(ignore_label=255, thres=0.01, min_kept=40 * n_ranks)(logits, labels)
     answer["per GPU"] = [each.item(), alone.item()]
-    tell(answer)
     """
-    answers = ask(code, 2, tmp_path)
+    answers = ask(code, 2)
     found = answers[0].pop("per GPU")
     np.testing.assert_allclose(*found, rtol=1e-12)
     cases = {case["id"]: case for case in SOFTMAX}
@@ -198,7 +181,7 @@ def test_recipes(tmp_path):
         )
 
 
-def test_other_losses(tmp_path):
+def test_other_losses():
     """`hard_mean` and the binary loss, as one process computes them on the whole batch, which other tests compare."""
     code = """
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
@@ -221,14 +204,13 @@ def test_other_losses(tmp_path):
         ohemloss.ohem_binary_cross_entropy(x, torch.full_like(y, 3), process_group=group)
     except ValueError as error:
         answer.append(str(error))
-    tell(answer)
     """
-    first, second = ask(code, 2, tmp_path)
+    first, second = ask(code, 2)
     assert first == second
     assert first[3].startswith("`labels` must lie in [0, 1] where they count: got 840 outside.")
 
 
-def test_whatever_a_process_has(tmp_path):
+def test_whatever_a_process_has():
     """Everything ignored, no pixel, other sizes, a NaN, and only some that want a gradient: nobody waits for ever."""
     code = """
     from itertools import product
@@ -251,9 +233,8 @@ def test_whatever_a_process_has(tmp_path):
             loss.backward()  # and the other does not
             torch.testing.assert_close(x.grad, 2 * grad, equal_nan=True)
         answer.append([loss.item(), value.item(), grad.flatten().tolist()])
-    tell(answer)
     """
-    answers = ask(code, 2, tmp_path)
+    answers = ask(code, 2)
     logits, labels = make("3% hard", shape=(2, 9, 10), n_classes=N_CLASSES)
     labels[0, 0, 0] = 1
     small = reference(logits[..., :3], labels[..., :3])
@@ -267,7 +248,7 @@ def test_whatever_a_process_has(tmp_path):
     assert not np.any(answers[0][0][2])
 
 
-def test_averaged_by_what_people_run(tmp_path):
+def test_averaged_by_what_people_run():
     """DistributedDataParallel, FSDP2 and a plain all-reduce train as one process does on the whole batch."""
     code = """
     from torch.distributed.fsdp import fully_shard
@@ -291,17 +272,16 @@ def test_averaged_by_what_people_run(tmp_path):
     criterion(model(x), y).backward()
     all_reduce(model.weight.grad)
     answer["all-reduce"] = (model.weight.grad / n_ranks).flatten().tolist()
-    tell(answer)
     """
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
     expected = np.einsum("nihw,njhw->ij", gradient(logits, labels), logits).ravel()
-    for answer in ask(code, 2, tmp_path):
+    for answer in ask(code, 2):
         assert list(answer) == ["DDP", "FSDP2", "all-reduce"]
         for name, found in answer.items():
             np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
-def test_meshes(tmp_path):
+def test_meshes():
     """A mesh of one dimension, a dimension of a larger one, and distributed tensors over the other one."""
     code = """
     from torch.distributed.device_mesh import init_device_mesh
@@ -327,9 +307,8 @@ def test_meshes(tmp_path):
         OhemCELoss(process_group=plane)(*own)
     except ValueError as error:
         answer.append(str(error))
-    tell(answer)
     """
-    answers = ask(code, 4, tmp_path)
+    answers = ask(code, 4)
     logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=N_CLASSES)
     base, expected = reference(logits, labels), gradient(logits, labels)
     for answer in answers:
@@ -341,7 +320,7 @@ def test_meshes(tmp_path):
     np.testing.assert_allclose(np.concatenate([answers[0][3], answers[2][3]]) / 2, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_compiled_and_resized(tmp_path):
+def test_compiled_and_resized():
     """Under `torch.compile` the composite makes the same exchanges; logits of a lower resolution, too."""
     code = """
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
@@ -354,9 +333,9 @@ def test_compiled_and_resized(tmp_path):
     small, pixels = torch.tensor(small[half]).requires_grad_(), torch.tensor(pixels[half])
     resized = OhemCELoss(process_group=group, resize="bilinear")(small, pixels)
     resized.backward()
-    tell([loss.item(), x.grad.tolist(), resized.item(), small.grad.tolist()])
+    answer = [loss.item(), x.grad.tolist(), resized.item(), small.grad.tolist()]
     """
-    answers = ask(code, 2, tmp_path)
+    answers = ask(code, 2)
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
     small, pixels = make_small("3% hard", (4, 5, 3, 4))
     enlarged = interpolate(small, pixels.shape[1:])
@@ -369,28 +348,25 @@ def test_compiled_and_resized(tmp_path):
         np.testing.assert_allclose(found / 2, grad, rtol=1e-6, atol=1e-8)
 
 
-def test_a_dead_process_is_an_error(tmp_path):
-    """Not a wait for ever: within the time that the group was made with."""
+def test_a_dead_process_is_an_error():
+    """The others do not wait: a process that ends closes its connections."""
+    group = Ranks(2)
     code = """
-    import datetime
-    short = dist.new_group(timeout=datetime.timedelta(seconds=2))
+    import os
     x, y = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.int64)
-    answer = ""
-    if rank == 0:
-        try:
-            OhemCELoss(process_group=short)(x, y)
-        except RuntimeError as error:
-            answer = str(error)
-    tell(answer)
+    if rank == 1:
+        os._exit(0)
+    ohemloss.ohem_cross_entropy(x, y, process_group=group)
     """
-    begin = time.monotonic()
-    answers = ask(code, 2, tmp_path)
-    assert answers[0]
-    assert answers[1] == ""
-    assert time.monotonic() - begin < 120
+    group.send(code)
+    errors = sorted(group.hear()[1] for _ in range(2))
+    group.end()
+    assert errors[0].startswith("Traceback")
+    assert "RuntimeError" in errors[0]
+    assert errors[1] == "a process has ended"
 
 
-def test_refused(tmp_path):
+def test_refused():
     code = """
     answer = []
     x, y = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.int64)
@@ -399,17 +375,84 @@ def test_refused(tmp_path):
             OhemCELoss(process_group=value)(x, y)
         except TypeError as error:
             answer.append(str(error))
-    dist.destroy_process_group()
-    try:
-        OhemCELoss(process_group=group)(x, y)
-    except ValueError as error:
-        answer.append(str(error))
-    print(json.dumps(answer))
-    import sys, os
-    sys.stdout.flush()
-    os._exit(0)
     """
-    answer = ask(code, 1, tmp_path)
     wrong = "`process_group` must be a process group or a device mesh of one dimension: got "
-    assert answer[:2] == [wrong + "'all'.", wrong + "3."]
-    assert answer[2].startswith("`process_group` needs `torch.distributed.init_process_group` to be called first: got ")
+    assert ask(code, 2)[0] == [wrong + "'all'.", wrong + "3."]
+
+
+def test_refused_without_a_group(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
+    group = object.__new__(torch.distributed.ProcessGroup)
+    with pytest.raises(ValueError, match=r"^`process_group` needs `torch\.distributed\.init_process_group` to be"):
+        ohemloss_torch.OhemCELoss(process_group=group)(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))
+
+
+SHARDED = """
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
+"""
+
+
+@pytest.mark.parametrize("n_ranks", [2, 4])
+def test_sharded_tensors(n_ranks, shows):
+    """One loss of the whole, spread over the batch, the height, or the classes; the gradient stays in place."""
+    code = """
+    answer = {}
+    places = {"batch": (0, 0), "height": (2, 1), "classes": (1, None)}
+    for name, (in_x, in_y) in places.items():
+        x = distribute_tensor(torch.tensor(logits), mesh, [Shard(in_x)]).requires_grad_()
+        y = distribute_tensor(torch.tensor(labels), mesh, [Replicate() if in_y is None else Shard(in_y)])
+        for rule in ({}, {"thresh": 0.2, "min_kept": 0.5, "weight": tuple(range(1, 9)), "label_smoothing": 0.1}):
+            loss = ohemloss.ohem_cross_entropy(x, y, **rule)
+            grad, = torch.autograd.grad(loss, x)
+            assert grad.placements == x.placements
+            trace = ohemloss.explain(x.detach(), y, **rule)
+            closed = ohemloss.value_and_grad(x.detach(), y, **rule)
+            answer[f"{name}, {rule}"] = [
+                loss.item(), grad.full_tensor().tolist(), closed[0].item(), closed[1].full_tensor().tolist(),
+                [trace.n_valid.item(), trace.n_min.item(), trace.n_hard.item(), trace.cut.count.item()],
+            ]
+    """
+    answer = ask(SHARDED + dedent(code), n_ranks)[0]
+    logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
+    assert len(answer) == 6
+    for name, (value, grad, closed_value, closed, counts) in answer.items():
+        rule = eval(name.partition(", ")[2])
+        base, expected = reference(logits, labels, **rule), gradient(logits, labels, **rule)
+        np.testing.assert_allclose([value, closed_value], base.value, rtol=1e-12)
+        np.testing.assert_allclose(closed, expected, rtol=1e-6, atol=1e-9)
+        assert counts == [base.n_valid, base.n_min, base.n_hard, base.count]
+        shows("PyTorch", "sharded", grad, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_plain_labels_beside_a_sharded_tensor_are_refused():
+    code = """
+    x = distribute_tensor(torch.tensor(logits), mesh, [Shard(0)])
+    try:
+        ohemloss.ohem_cross_entropy(x, torch.tensor(labels))
+    except ValueError as error:
+        answer = str(error)
+    """
+    message = ask(SHARDED + dedent(code), 2)[0]
+    assert message.startswith("`labels` must be on the device of `logits`: got logits on DeviceMesh(")
+    assert message.endswith(" and labels on cpu. Move one of them.")
+
+
+def test_without_a_group_each_process_mines_its_own_part():
+    code = """
+    from torch.nn.parallel import DistributedDataParallel
+    model = torch.nn.Conv2d(8, 8, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.dirac_(model.weight)
+    model = DistributedDataParallel(model)
+    criterion = OhemCELoss(weight=[1.0] * 8).double()
+    mine = slice(2 * rank, 2 * rank + 2)
+    loss = criterion(model(torch.tensor(logits[mine])), torch.tensor(labels[mine]))
+    loss.backward()
+    answer = [loss.item(), model.module.weight.grad[:, :, 0, 0].tolist()]
+    """
+    value, grad = ask(SHARDED + dedent(code), 2)[0]
+    logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
+    parts = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
+    np.testing.assert_allclose(value, reference(*parts[0]).value, rtol=1e-12)
+    expected = [np.einsum("nihw,njhw->ij", gradient(x, y), x) for x, y in parts]
+    np.testing.assert_allclose(grad, sum(expected) / 2, rtol=1e-6, atol=1e-8)
