@@ -217,7 +217,9 @@ _NO_LAZINESS = {"boolean_indexing": False, "data_dependent_shapes": False, "enab
 LIBRARIES = [
     Library("numpy", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS)),
     Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True, sampled=True),
-    Library("numpy-machine", "numpy", "array_api_compat.numpy", floats=("float16", "float32"), machine=True, sampled=True),
+    Library(
+        "numpy-machine", "numpy", "array_api_compat.numpy", floats=("float16", "float32"), machine=True, sampled=True
+    ),
     Library("strict", _STRICT, _STRICT, flags={"api_version": "2025.12"}),
     Library("strictest", _STRICT, _STRICT, flags=_NO_LAZINESS, eager=False),
     *(
@@ -259,7 +261,9 @@ LIBRARIES = [
 # The kernels for CUDA, run on a CPU: a job of its own.
 KERNELS = [
     Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True, sampled=True),
-    Library("cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True, sampled=True),
+    Library(
+        "cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True, sampled=True
+    ),
 ]
 if os.environ.get("OHEMLOSS_TEST_KERNELS") == "1":
     LIBRARIES += KERNELS

@@ -95,15 +95,19 @@ SHAPES = [
         (2, 5, 3, 4),
         (2, 1, 3, 4),
         {},
-        f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(2, 1, 3, 4). "
-        "Remove the axis of length 1, or convert one-hot labels to class indices.",
+        (
+            f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(2, 1, 3, 4). "
+            "Remove the axis of length 1, or convert one-hot labels to class indices."
+        ),
     ),
     (
         (2, 5, 3, 4),
         (2, 6, 8),
         {},
-        f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(2, 6, 8). Pass `axis=` if the classes are along "
-        "another axis, or `resize='bilinear'` if the logits are of another resolution.",
+        (
+            f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(2, 6, 8). Pass `axis=` if the classes are along "
+            "another axis, or `resize='bilinear'` if the logits are of another resolution."
+        ),
     ),
     ((2, 5, 3, 4), (24,), {}, f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(24,)."),
     *(
@@ -111,8 +115,10 @@ SHAPES = [
             (2, 5, 3, 4),
             shape,
             {"resize": resize},
-            f"{PIXELS}, but for the last {n} axes, for resize={resize!r}: got logits.shape=(2, 5, 3, 4), "
-            f"labels.shape={shape}.",
+            (
+                f"{PIXELS}, but for the last {n} axes, for resize={resize!r}: got logits.shape=(2, 5, 3, 4), "
+                f"labels.shape={shape}."
+            ),
         )
         for resize, n, shape in (
             ("bilinear", 2, (3, 6, 8)),
