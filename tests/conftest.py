@@ -1,4 +1,4 @@
-"""Fixtures: every test that takes `library` or `xp` runs over every array library."""
+"""Fixtures: a test that takes `library` runs over the array libraries, each of which says how many rows it takes."""
 
 import contextlib
 import os
@@ -81,29 +81,6 @@ def _libraries_of(definition, rows):
 def library(request):
     """One array library in one setting."""
     library = request.param
-    if not is_installed(library.package):
-        pytest.skip(f"{library.package} is not installed")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(library.setting())
-        if library.traced or library.package == "dask":
-            # Under JAX the functions that a test module names run jitted; under Dask they may not compute.
-            stack.enter_context(patch_lazy_xp_functions(request, xp=library.xp))
-        yield library
-
-
-@pytest.fixture
-def xp(library):
-    """The namespace of `library`."""
-    return library.xp
-
-
-def _serve(request, library):
-    for marker in request.node.iter_markers("skip_library"):
-        if library.id in marker.args or library.package in marker.args:
-            pytest.skip(f"{library.id}: {marker.kwargs['reason']}")
-    for marker in request.node.iter_markers("xfail_library"):
-        if library.id in marker.args or library.package in marker.args:
-            request.node.add_marker(pytest.mark.xfail(reason=marker.kwargs["reason"], strict=True))
     if not is_installed(library.package):
         pytest.skip(f"{library.package} is not installed")
     with contextlib.ExitStack() as stack:
