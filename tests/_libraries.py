@@ -31,6 +31,8 @@ class Library:
     eager: bool = True  # shapes may depend on values
     readonly: bool = False
     traced: bool = False  # run through `jax.jit`: nobody can look at a value
+    compiles: bool = False  # each option and shape is a program of its own: two rows of each test show enough
+    sampled: bool = False  # slow, or a setting of a library whose rows all run: one row of each file
     machine: bool = False  # small arrays are served by machine code, too
     interpreted: bool = False  # tensors on a CPU are served by the kernels for CUDA, by Triton's interpreter
     shim: bool = False  # NumPy arrays are served by the kernels of CuPy, compiled for the CPU
@@ -64,21 +66,15 @@ class Library:
         return bool(self.xp.cuda.is_available())
 
     @property
-    def examples(self) -> int:
-        """How many drawn examples a test runs: some compile each shape anew, and others build a graph each time."""
-        return 8 if self.interpreted else {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
+    def dtypes(self) -> tuple[str, ...]:
+        """Name the dtypes of logits in which the tests run: a sampled library runs the widest."""
+        return self.floats[-1:] if self.sampled else self.floats
 
-    @property
-    def stride(self) -> int:
-        """
-        Every how many-th of a row of like cases is run: all of them, but few where each costs seconds.
-
-        One library builds a graph of each and runs it operation by operation; one compiles what it has compiled in the
-        other dtype, too; and the kernels are interpreted.
-        """
-        if self.interpreted or self.package == "dask" or self.id == "jax-x64":
-            return 3
-        return 5 if self.package == "ndonnx" else 1
+    def takes(self, row: int, *, first: bool) -> bool:
+        """Tell whether the library runs a row of a test; `first` marks the test that stands for its file."""
+        if self.sampled:
+            return first and row == 0
+        return row < 2 or not self.compiles
 
     @property
     def integers(self) -> list[str]:
@@ -215,41 +211,59 @@ _NO_LAZINESS = {"boolean_indexing": False, "data_dependent_shapes": False, "enab
 
 LIBRARIES = [
     Library("numpy", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS)),
-    Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True),
-    Library("numpy-machine", "numpy", "array_api_compat.numpy", floats=("float16", "float32"), machine=True),
+    Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True, sampled=True),
+    Library(
+        "numpy-machine", "numpy", "array_api_compat.numpy", floats=("float16", "float32"), machine=True, sampled=True
+    ),
     Library("strict", _STRICT, _STRICT, flags={"api_version": "2025.12"}),
     Library("strictest", _STRICT, _STRICT, flags=_NO_LAZINESS, eager=False),
     *(
-        Library(f"strict-{version}", _STRICT, _STRICT, flags={"api_version": version})
+        Library(f"strict-{version}", _STRICT, _STRICT, flags={"api_version": version}, sampled=True)
         for version in ("2021.12", "2022.12", "2023.12", "2024.12")
     ),
-    Library("strict-device1", _STRICT, _STRICT, device="device1"),
-    Library("strict-no_float64", _STRICT, _STRICT, device="no_float64", floats=("float32",)),
-    Library("strict-no_x64", _STRICT, _STRICT, device="no_x64", floats=("float32",), label_dtype="int32"),
+    Library("strict-device1", _STRICT, _STRICT, device="device1", sampled=True),
+    Library("strict-no_float64", _STRICT, _STRICT, device="no_float64", floats=("float32",), sampled=True),
+    Library("strict-no_x64", _STRICT, _STRICT, device="no_x64", floats=("float32",), label_dtype="int32", sampled=True),
     Library("torch", "torch", _TORCH, floats=(*HALVES, *FLOATS)),
-    Library("torch-machine", "torch", _TORCH, floats=(*HALVES, "float32"), machine=True),
+    Library("torch-machine", "torch", _TORCH, floats=(*HALVES, "float32"), machine=True, sampled=True),
     Library("torch-cuda", "torch", _TORCH, device="cuda", floats=(*HALVES, *FLOATS), host=False),
-    Library("jax", "jax", "jax.numpy", floats=(*HALVES, "float32"), label_dtype="int32", host=False, traced=True),
-    Library("jax-x64", "jax", "jax.numpy", flags={"jax_enable_x64": True}),
     Library(
-        "jax-cuda", "jax", "jax.numpy", device="cuda", floats=(*HALVES, "float32"), label_dtype="int32", host=False
+        "jax",
+        "jax",
+        "jax.numpy",
+        floats=(*HALVES, "float32"),
+        label_dtype="int32",
+        host=False,
+        traced=True,
+        compiles=True,
+    ),
+    Library("jax-x64", "jax", "jax.numpy", flags={"jax_enable_x64": True}, sampled=True),
+    Library(
+        "jax-cuda",
+        "jax",
+        "jax.numpy",
+        device="cuda",
+        floats=(*HALVES, "float32"),
+        label_dtype="int32",
+        host=False,
+        compiles=True,
     ),
     Library("cupy-cuda", "cupy", "array_api_compat.cupy", floats=("float16", *FLOATS), host=False),
-    Library("dask", "dask", "array_api_compat.dask.array", host=False, eager=False),
-    Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False),
+    Library("dask", "dask", "array_api_compat.dask.array", host=False, eager=False, sampled=True),
+    Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False, sampled=True),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
 ]
 # The kernels for CUDA, run on a CPU: a job of its own.
 KERNELS = [
-    Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True),
-    Library("cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True),
+    Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True, sampled=True),
+    Library(
+        "cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True, sampled=True
+    ),
 ]
 if os.environ.get("OHEMLOSS_TEST_KERNELS") == "1":
     LIBRARIES += KERNELS
-# Some ten seconds a call: it plans and writes every step to disk. It runs the documented tensors only.
-CUBED = Library("cubed", "cubed", "cubed.array_api", host=False, eager=False)
-
-PACKAGES = {library.package for library in [*LIBRARIES, CUBED]}
+# cubed plans each step and writes it to disk, ten seconds a call: `test_lazy.py` alone runs it.
+PACKAGES = {library.package for library in LIBRARIES} | {"cubed"}
 
 
 def requested_packages() -> set[str]:

@@ -1,4 +1,4 @@
-"""Fixtures: every test that takes `library` or `xp` runs over every array library."""
+"""Fixtures: a test that takes `library` runs over the array libraries, each of which says how many rows it takes."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import pytest
 from array_api_extra.testing import patch_lazy_xp_functions
 
 from tests import _support
-from tests._libraries import CUBED, KERNELS, LIBRARIES, PACKAGES, is_installed, requested_packages
+from tests._libraries import KERNELS, LIBRARIES, PACKAGES, is_installed, requested_packages
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("default")
@@ -26,11 +26,12 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "rows(names, values, ids=None): parametrize a test that takes `library`")
+    config.addinivalue_line("markers", "every_library: run the first row on the sampled libraries, too")
     config.addinivalue_line("markers", "only_library(*ids): run the test on these libraries alone")
     config.addinivalue_line("markers", "skip_library(*ids, reason): do not run the test on these libraries")
     config.addinivalue_line("markers", "quick: under a minute in all, with each library and each path at least once")
     config.addinivalue_line("markers", "kernels: the kernels for CUDA on a CPU; OHEMLOSS_TEST_KERNELS=1 runs them")
-    config.addinivalue_line("markers", "xfail_library(*ids, reason): the test must fail on these libraries")
     requested = requested_packages()
     unknown, absent = requested - PACKAGES, {name for name in requested & PACKAGES if not is_installed(name)}
     if unknown or absent:
@@ -39,55 +40,47 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    """Spread `library` and `any_library` over the libraries; pair `float_dtype` with those that a library has."""
+    """Pair the libraries with the rows of a test, and with their dtypes if it takes `float_dtype`."""
+    if "library" not in metafunc.fixturenames:
+        return
+    rows = metafunc.definition.get_closest_marker("rows")
+    names, values = rows.args if rows else ("", [()])
+    names = [name.strip() for name in names.split(",") if name]
+    make_id = rows.kwargs.get("ids", str) if rows else str
+    by_dtype = "float_dtype" in metafunc.fixturenames
+    params = []
+    for library, taken in _libraries_of(metafunc.definition, list(values)):
+        for dtype in library.dtypes if by_dtype else [None]:
+            for row in taken:
+                label = [library.id, *([dtype] if by_dtype else []), *([make_id(row)] if rows else [])]
+                cells = [library, *([dtype] if by_dtype else []), *([row] if len(names) == 1 else row)]
+                marks = [pytest.mark.kernels] if library in KERNELS else []
+                params.append(pytest.param(*cells, id="-".join(label), marks=marks))
+    arguments = ["library", *(["float_dtype"] if by_dtype else []), *names]
+    metafunc.parametrize(arguments, params, indirect=["library"])
+
+
+def _libraries_of(definition, rows):
+    """List the libraries that run a test, each with the rows that it takes."""
     requested = requested_packages()
-    names = metafunc.fixturenames
-    for name, libraries in {"library": LIBRARIES, "any_library": [*LIBRARIES, CUBED]}.items():
-        only = metafunc.definition.get_closest_marker("only_library")
-        chosen = [library for library in libraries if not requested or library.package in requested]
-        chosen = [library for library in chosen if only is None or library.id in only.args]
-        chosen = [library for library in chosen if library.has_device]
-        if name in names and "float_dtype" in names:
-            pairs = [(library, dtype) for library in chosen for dtype in library.floats]
-            params = [
-                pytest.param(library, dtype, id=f"{library.id}-{dtype}", marks=_marks(library))
-                for library, dtype in pairs
-            ]
-            metafunc.parametrize((name, "float_dtype"), params, indirect=[name])
-        elif name in names:
-            params = [pytest.param(library, id=library.id, marks=_marks(library)) for library in chosen]
-            metafunc.parametrize(name, params, indirect=True)
-
-
-def _marks(library):
-    return [pytest.mark.kernels] if library in KERNELS else []
+    only, skip = (definition.get_closest_marker(name) for name in ("only_library", "skip_library"))
+    first = only is not None or definition.get_closest_marker("every_library") is not None
+    for library in LIBRARIES:
+        named = {library.id, library.package}
+        wanted = not requested or library.package in requested
+        if only is not None:
+            wanted = wanted and library.id in only.args
+        if skip is not None:
+            wanted = wanted and not named & set(skip.args)
+        taken = [row for number, row in enumerate(rows) if library.takes(number, first=first)]
+        if wanted and taken and library.has_device:
+            yield library, taken
 
 
 @pytest.fixture
 def library(request):
     """One array library in one setting."""
-    yield from _serve(request, request.param)
-
-
-@pytest.fixture
-def any_library(request):
-    """Like `library`, and also those that are too slow for more than a few calls."""
-    yield from _serve(request, request.param)
-
-
-@pytest.fixture
-def xp(library):
-    """The namespace of `library`."""
-    return library.xp
-
-
-def _serve(request, library):
-    for marker in request.node.iter_markers("skip_library"):
-        if library.id in marker.args or library.package in marker.args:
-            pytest.skip(f"{library.id}: {marker.kwargs['reason']}")
-    for marker in request.node.iter_markers("xfail_library"):
-        if library.id in marker.args or library.package in marker.args:
-            request.node.add_marker(pytest.mark.xfail(reason=marker.kwargs["reason"], strict=True))
+    library = request.param
     if not is_installed(library.package):
         pytest.skip(f"{library.package} is not installed")
     with contextlib.ExitStack() as stack:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._cases import REGIMES, make, tolerance
+from tests._cases import make, tolerance
 from tests._reference import reference
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.every_library
+@pytest.mark.rows("regime", ["3% hard", "40% hard", "95% hard"])
 def test_every_step(library, regime):
     logits, labels = make(regime)
     expected = reference(logits, labels)
@@ -28,37 +29,31 @@ def test_every_step(library, regime):
     assert numbers == [expected.n_valid, expected.n_min, expected.n_hard, expected.count]
 
 
-def test_hard_losses(library):
-    if not library.eager:
-        pytest.skip(f"{library.id}: shapes that depend on values are not there")
-    logits, labels = make("3% hard")
-    expected = reference(logits, labels)
-    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels))
-    hard = expected.pixel_loss[expected.pixel_loss > -np.log(0.7)]
-    assert hard.size == expected.n_hard < expected.n_min
-    library.assert_close(trace.hard_losses, hard, rtol=1e-5)
+@pytest.mark.skip_library("strictest", "mlx", reason="shapes do not depend on values")
+class TestHardLosses:
+    def test_few(self, library):
+        logits, labels = make("3% hard")
+        expected = reference(logits, labels)
+        trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels))
+        hard = expected.pixel_loss[expected.pixel_loss > -np.log(0.7)]
+        assert hard.size == expected.n_hard < expected.n_min
+        library.assert_close(trace.hard_losses, hard, rtol=1e-5)
 
+    def test_by_probability(self, library):
+        """The rank and the threshold look at the probability alone, and the losses have weights."""
+        logits, labels = make("40% hard")
+        weight = (0.1, 5.0, 1.0, 0.2, 3.0)
+        rule = ohemloss.MiningRule(rank_by="prob")
+        plain = reference(logits, labels).pixel_loss
+        hard = (plain > -np.log(0.7)) & (labels != 255)
+        trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels), weight=weight, rule=rule)
+        expected = (plain * np.asarray(weight)[np.where(labels == 255, 0, labels)])[hard]
+        library.assert_close(trace.hard_losses, expected, rtol=1e-5)
 
-def test_hard_losses_of_a_rule_by_probability(library):
-    """The rank and the threshold look at the probability alone, and the losses have weights."""
-    if not library.eager:
-        pytest.skip(f"{library.id}: shapes that depend on values are not there")
-    logits, labels = make("40% hard")
-    weight = (0.1, 5.0, 1.0, 0.2, 3.0)
-    rule = ohemloss.MiningRule(rank_by="prob")
-    plain = reference(logits, labels).pixel_loss
-    hard = (plain > -np.log(0.7)) & (labels != 255)
-    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels), weight=weight, rule=rule)
-    expected = (plain * np.asarray(weight)[np.where(labels == 255, 0, labels)])[hard]
-    library.assert_close(trace.hard_losses, expected, rtol=1e-5)
-
-
-def test_nan_is_a_hard_loss(library):
-    if not library.eager:
-        pytest.skip(f"{library.id}: shapes that depend on values are not there")
-    x = library.asarray(np.asarray([[np.nan, 0.0], [9.0, 0.0]]), "float32")
-    trace = ohemloss.explain(x, library.asarray(np.zeros(2, np.int64)))
-    library.assert_close(trace.hard_losses, [np.nan])
+    def test_nan(self, library):
+        x = library.asarray(np.asarray([[np.nan, 0.0], [9.0, 0.0]]), "float32")
+        trace = ohemloss.explain(x, library.asarray(np.zeros(2, np.int64)))
+        library.assert_close(trace.hard_losses, [np.nan])
 
 
 def test_tied_pixels_are_selected(library):

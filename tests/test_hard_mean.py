@@ -8,7 +8,7 @@ import pytest
 from array_api_extra.testing import lazy_xp_function
 
 from ohemloss import hard_mean
-from tests._cases import TOLERANCE
+from tests._cases import tolerance
 from tests._reference import select
 
 lazy_xp_function(hard_mean)
@@ -22,73 +22,53 @@ def expected_of(losses, where, thresh, min_kept):
     return total / max(count, 1), np.reshape(weights, np.shape(losses)) / max(count, 1)
 
 
-@pytest.fixture
-def losses():
-    return np.random.default_rng(5).normal(1.0, 2.0, size=(3, 4, 5)).astype(np.float32).astype(np.float64)
+LOSSES = np.random.default_rng(5).normal(1.0, 2.0, size=(3, 4, 5)).astype(np.float32).astype(np.float64)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(
-    ("thresh", "min_kept"), [(None, 1 / 16), (0.5, 0), (-1.0, 0.2), (3.0, 0.5), (None, 0), (None, 10**6)]
+@pytest.mark.every_library
+@pytest.mark.rows(
+    "masked, thresh, min_kept",
+    [
+        (True, 3.0, 0.5),
+        *(
+            (masked, *options)
+            for options in ((None, 1 / 16), (0.5, 0), (-1.0, 0.2), (3.0, 0.5), (None, 0), (None, 10**6))
+            for masked in (False, True)
+        ),
+    ],
 )
-def test_value(library, float_dtype, losses, masked, thresh, min_kept):
-    seen = library.numpy(library.asarray(losses, float_dtype)).astype(np.float64)
-    where = losses < 2.5 if masked else None
-    mask = None if where is None else library.asarray(where)
-    value = hard_mean(library.asarray(losses, float_dtype), where=mask, thresh=thresh, min_kept=min_kept)
-    rtol, atol = TOLERANCE[float_dtype]["value"]
-    library.assert_close(value, expected_of(seen, where, thresh, min_kept)[0], rtol=rtol, atol=10 * atol)
-
-
-def test_nan_reaches_the_value_unless_masked(library, losses):
-    losses[0, 0, 0] = np.nan
-    x = library.asarray(losses, "float32")
-    library.assert_close(hard_mean(x, thresh=100.0, min_kept=0), np.nan)
-    where = library.asarray(~np.isnan(losses))
-    expected = expected_of(losses, ~np.isnan(losses), 1.0, 0)[0]
-    library.assert_close(hard_mean(x, where=where, thresh=1.0, min_kept=0), expected, rtol=2e-6)
-
-
-def test_infinite_losses_that_are_not_selected(library):
-    losses = library.asarray(np.asarray([-np.inf, 2.0, 4.0, -np.inf]), "float32")
-    library.assert_close(hard_mean(losses, min_kept=2), 3.0)
-    library.assert_close(hard_mean(losses, min_kept=3), -np.inf)
-
-
-@pytest.mark.parametrize(("thresh", "expected"), [(1e300, 3.0), (-1e300, 2.5)])
-def test_threshold_beyond_the_dtype(library, thresh, expected):
-    losses = library.asarray(np.asarray([2.0, 3.0]), "float32")
-    library.assert_close(hard_mean(losses, thresh=thresh, min_kept=1), expected)
-
-
-def test_nothing_counts(library, losses):
-    where = library.asarray(np.zeros(losses.shape, bool))
-    library.assert_close(hard_mean(library.asarray(losses, "float32"), where=where), 0.0)
-
-
-def test_scalar(library):
-    library.assert_close(hard_mean(library.asarray(np.asarray(3.0), "float32"), min_kept=1), 3.0)
-
-
-class TestGradient:
+def test_value_and_gradient(library, float_dtype, masked, thresh, min_kept):
     """Each selected element weighs its share; nothing else has a gradient."""
+    x = library.asarray(LOSSES, float_dtype)
+    where = LOSSES < 2.5 if masked else None
+    mask = None if where is None else library.asarray(where)
+    call = lambda x: hard_mean(x, where=mask, thresh=thresh, min_kept=min_kept)
+    value, gradient = expected_of(library.numpy(x).astype(np.float64), where, thresh, min_kept)
+    close = tolerance(float_dtype, "value")
+    library.assert_close(call(x), value, rtol=close["rtol"], atol=10 * close["atol"])
+    differentiate = library.differentiate(call)
+    if differentiate is not None:
+        close = {"rtol": 1e-6} if float_dtype == "float32" else tolerance(float_dtype, "gradient")
+        library.assert_close(differentiate(x), gradient, **close)
 
-    CASES = [(None, 0.3), (1.0, 0), (4.0, 0.5)]  # noqa: RUF012
 
-    @pytest.mark.parametrize(("thresh", "min_kept"), CASES)
-    def test_torch(self, losses, thresh, min_kept):
-        torch = pytest.importorskip("torch")
-        x = torch.tensor(losses, requires_grad=True)
-        hard_mean(x, where=x < 3.5, thresh=thresh, min_kept=min_kept).backward()
-        expected = expected_of(losses, losses < 3.5, thresh, min_kept)[1]
-        np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-12)
-
-    @pytest.mark.parametrize(("thresh", "min_kept"), CASES)
-    def test_jax(self, losses, thresh, min_kept):
-        jax = pytest.importorskip("jax")
-        x = jax.numpy.asarray(losses, dtype="float32")
-        grad = jax.grad(lambda x: hard_mean(x, where=x < 3.5, thresh=thresh, min_kept=min_kept))(x)
-        np.testing.assert_allclose(grad, expected_of(losses, losses < 3.5, thresh, min_kept)[1], rtol=1e-6)
+@pytest.mark.rows(
+    "losses, expected, options",
+    [
+        ([-np.inf, 2.0, 4.0, -np.inf], 3.0, {"min_kept": 2}),
+        ([-np.inf, 2.0, 4.0, -np.inf], -np.inf, {"min_kept": 3}),
+        ([2.0, 3.0], 3.0, {"thresh": 1e300, "min_kept": 1}),
+        ([2.0, 3.0], 2.5, {"thresh": -1e300, "min_kept": 1}),
+        (3.0, 3.0, {"min_kept": 1}),
+        ([np.nan, 2.0], np.nan, {"thresh": 100.0, "min_kept": 0}),
+        ([np.nan, 2.0], 2.0, {"thresh": 1.0, "min_kept": 0, "where": np.asarray([False, True])}),
+        ([1.0, 2.0], 0.0, {"where": np.asarray([False, False])}),
+    ],
+)
+def test_edges(library, losses, expected, options):
+    """Infinity that is not selected, a threshold beyond the dtype, a scalar, NaN unless masked, and nothing."""
+    arrays = {name: library.asarray(option) for name, option in options.items() if name == "where"}
+    library.assert_close(hard_mean(library.asarray(losses, "float32"), **{**options, **arrays}), expected)
 
 
 class TestErrors:
@@ -100,8 +80,8 @@ class TestErrors:
         with pytest.raises(TypeError, match=r"^`losses` must have a real floating dtype \(.*\): got .*int32"):
             hard_mean(library.asarray(np.ones(3), "int32"))
 
-    def test_where(self, library, losses):
-        x = library.asarray(losses, "float32")
+    def test_where(self, library):
+        x = library.asarray(LOSSES, "float32")
         with pytest.raises(TypeError, match=r"^`where` must have a boolean dtype \(.*bool.*\): got .*float32"):
             hard_mean(x, where=x)
         message = "`where` must have the shape of `losses`: got where.shape=(3, 4), losses.shape=(3, 4, 5)."

@@ -35,6 +35,7 @@ DRAWS = {
 
 
 @pytest.mark.only_library("numpy", "strict", "torch", "torch-cuda", "jax", "jax-cuda", "cupy-cuda", "dask", "mlx")
+@pytest.mark.every_library
 def test_sums_lose_no_digits(library):
     """A million equal losses: their mean is one of them. Added in a row it would be wrong in the fourth digit."""
     for shape in ((2**20 + 77,), (3, 1100, 300)):

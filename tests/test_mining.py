@@ -36,57 +36,55 @@ def check(library, scores, pool, *, cut, min_kept):
     np.testing.assert_allclose(library.numpy(weights).sum(), count, rtol=1e-5)
 
 
-QUOTAS = [
-    (1.0, 0),
-    (1.0, 1),
-    (1.0, 4),
-    (math.inf, 0),
-    (math.inf, 3),
-    (-1.0, 2),
-    (2.0, 0.5),
-    (math.inf, 1.0),
-    (9.0, 100),
-]
+SCORES = [0.5, 1.0, 1.0, 3.0, 2.0, 2.0, -4.0, 0.0, -0.0]
+ALL = [True] * 9
+SOME = [True, False, True, False, True, True, False, True, True]
+INF, NAN = math.inf, math.nan
 
 
-@pytest.mark.parametrize("number", range(len(QUOTAS)))
-def test_rules(library, number):
-    if number % library.stride:
-        pytest.skip("few like cases where each costs seconds")
-    cut, min_kept = QUOTAS[number]
-    scores = [0.5, 1.0, 1.0, 3.0, 2.0, 2.0, -4.0, 0.0, -0.0]
-    check(library, scores, [True] * 9, cut=cut, min_kept=min_kept)
-    check(library, scores, [True, False, True, False, True, True, False, True, True], cut=cut, min_kept=min_kept)
-
-
-def test_infinite_scores(library):
-    check(library, [math.inf, 1.0, -math.inf, math.inf], [True] * 4, cut=math.inf, min_kept=1)
-    check(library, [math.inf, 1.0, -math.inf, math.inf], [True] * 4, cut=5.0, min_kept=0)
-    check(library, [-math.inf, -math.inf, 1.0, -math.inf], [True, True, True, False], cut=5.0, min_kept=2)
-
-
-def test_nan_is_hard(library):
-    check(library, [math.nan, 1.0, 0.5], [True] * 3, cut=math.inf, min_kept=0)
-    check(library, [math.nan, 1.0, 0.5], [True] * 3, cut=math.inf, min_kept=2)
-    check(library, [math.nan, 1.0, 0.5], [False, True, True], cut=math.inf, min_kept=1)
-
-
-def test_more_than_an_integer_holds(library):
-    check(library, [1.0, 2.0, 3.0], [True, True, False], cut=5.0, min_kept=2**70)
-
-
-def test_empty_pool(library):
-    check(library, [1.0, 2.0], [False, False], cut=0.5, min_kept=1)
+@pytest.mark.every_library
+@pytest.mark.rows(
+    "scores, pool, cut, min_kept",
+    [
+        (SCORES, SOME, 1.0, 4),
+        *(
+            (SCORES, pool, cut, min_kept)
+            for cut, min_kept in (
+                (1.0, 0),
+                (1.0, 1),
+                (1.0, 4),
+                (INF, 0),
+                (INF, 3),
+                (-1.0, 2),
+                (2.0, 0.5),
+                (INF, 1.0),
+                (9.0, 100),
+                (5.0, 2**70),
+            )
+            for pool in (ALL, SOME)
+        ),
+        ([INF, 1.0, -INF, INF], ALL[:4], INF, 1),
+        ([INF, 1.0, -INF, INF], ALL[:4], 5.0, 0),
+        ([-INF, -INF, 1.0, -INF], [True, True, True, False], 5.0, 2),
+        ([NAN, 1.0, 0.5], ALL[:3], INF, 0),
+        ([NAN, 1.0, 0.5], ALL[:3], INF, 2),
+        ([NAN, 1.0, 0.5], [False, True, True], INF, 1),
+        ([1.0, 2.0], [False, False], 0.5, 1),
+    ],
+)
+def test_selection(library, scores, pool, cut, min_kept):
+    check(library, scores, pool, cut=cut, min_kept=min_kept)
 
 
 def test_any_scores(library):
-    score = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0, -1.0, math.inf, math.nan])
+    """Draw arrays of one size: some libraries compile each."""
+    score = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0, -1.0, INF, NAN])
 
-    @settings(max_examples=library.examples)
+    @settings(max_examples=25)
     @given(
-        elements=st.lists(st.tuples(score, st.booleans()), min_size=1, max_size=30),
-        cut=st.sampled_from([0.25, 0.3, 2.0, math.inf]),
-        min_kept=st.one_of(st.integers(0, 40), st.sampled_from([0.0, 0.1, 1 / 16, 0.7, 1 / 3, 1.0])),
+        elements=st.lists(st.tuples(score, st.booleans()), min_size=12, max_size=12),
+        cut=st.sampled_from([0.25, 0.3, 2.0, INF]),
+        min_kept=st.one_of(st.integers(0, 15), st.sampled_from([0.0, 0.1, 1 / 16, 0.7, 1 / 3, 1.0])),
     )
     def check_any(elements, cut, min_kept):
         scores, pool = zip(*elements, strict=True)
@@ -104,6 +102,7 @@ class TestFloorOfProduct:
     def test_what_a_person_expects(self, fraction, n, expected):
         assert floor_of_product(n, fraction) == expected
 
+    @settings(max_examples=100)
     @given(n=st.integers(0, 2**31 - 1), fraction=st.floats(0, 1))
     @example(n=2**31 - 1, fraction=1 - 2**-20)
     @example(n=2**31 - 1, fraction=2**-20)

@@ -13,6 +13,7 @@ from tests._cases import make
 lazy_xp_function(hard_mean)
 
 
+@pytest.mark.every_library
 def test_hard_mean_with_score_and_positives(library):
     losses = library.asarray(np.asarray([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]), "float32")
     score = library.asarray(np.asarray([[4.0, 3.0, 2.0, 1.0], [1.0, 9.0, 1.0, 0.0]]), "float32")

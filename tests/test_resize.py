@@ -1,12 +1,14 @@
 """What else takes resized logits: `explain` and a criterion. The table of cases shows value and gradient."""
 
 import numpy as np
+import pytest
 
 import ohemloss
 from tests._cases import make_small, tolerance
 from tests._reference import interpolate, reference
 
 
+@pytest.mark.every_library
 def test_explain_is_at_the_resolution_of_the_labels(library):
     logits, labels = make_small("3% hard")
     base = reference(interpolate(logits, labels.shape[1:]), labels)

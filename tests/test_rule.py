@@ -30,6 +30,7 @@ def test_criterion_and_trace(library):
     library.assert_close(criterion(x, y), reference(logits, labels, thresh=0.5, min_kept=3).value, rtol=2e-6)
 
 
+@pytest.mark.every_library
 def test_hard_mean(library):
     losses = library.asarray(np.asarray([-1.0, 2.0, 0.5, 4.0]), "float32")
     for thresh, min_kept, expected in ((-2.0, 0.0, 1.375), (1.0, 0.0, 3.0), (9.0, 0.5, 3.0), (9.0, 0.25, 4.0)):
@@ -46,7 +47,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=str)
+@pytest.mark.every_library
+@pytest.mark.rows("wrong, message", WRONG)
 def test_out_of_range(library, wrong, message):
     """An error where the host may look, NaN where not, and never a number."""
     logits, labels = make("40% hard")

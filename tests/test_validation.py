@@ -63,12 +63,14 @@ class TestArrays:
         with refuses(TypeError, "`pixel_weight` must come from the library of `logits`: got logits from ..."):
             call(x, y, pixel_weight=theirs)
 
+    @pytest.mark.every_library
     def test_logits_dtype(self, library, arrays, call):
         _, y = arrays
         message = "`logits` must have a real floating dtype (...float32...): got ...int32.... Convert it first."
         with refuses(TypeError, message):
             call(library.asarray(np.zeros((2, 5, 3, 4)), "int32"), y)
 
+    @pytest.mark.every_library
     @pytest.mark.parametrize("dtype", ["float32", "bool"])
     def test_labels_dtype(self, library, arrays, call, dtype):
         x, _ = arrays
@@ -87,76 +89,77 @@ class TestArrays:
             call(x, y, pixel_weight=library.asarray(np.ones((2, 3, 4)), "int32"))
 
 
+PIXELS = "`labels` must have the shape of `logits` without the class axis 1"
+SHAPES = [
+    (
+        (2, 5, 3, 4),
+        (2, 1, 3, 4),
+        {},
+        (
+            f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(2, 1, 3, 4). "
+            "Remove the axis of length 1, or convert one-hot labels to class indices."
+        ),
+    ),
+    (
+        (2, 5, 3, 4),
+        (2, 6, 8),
+        {},
+        (
+            f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(2, 6, 8). Pass `axis=` if the classes are along "
+            "another axis, or `resize='bilinear'` if the logits are of another resolution."
+        ),
+    ),
+    ((2, 5, 3, 4), (24,), {}, f"{PIXELS}: got logits.shape=(2, 5, 3, 4), labels.shape=(24,)."),
+    *(
+        (
+            (2, 5, 3, 4),
+            shape,
+            {"resize": resize},
+            (
+                f"{PIXELS}, but for the last {n} axes, for resize={resize!r}: got logits.shape=(2, 5, 3, 4), "
+                f"labels.shape={shape}."
+            ),
+        )
+        for resize, n, shape in (
+            ("bilinear", 2, (3, 6, 8)),
+            ("linear", 1, (2, 6, 8)),
+            ("linear", 1, (6,)),
+            ("bilinear", 2, (2, 6)),
+        )
+    ),
+    (
+        (2, 5, 3),
+        (2, 3),
+        {"resize": "trilinear"},
+        "... but for the last 3 axes, for resize='trilinear': got logits.shape=(2, 5, 3), labels.shape=(2, 3).",
+    ),
+    (
+        (2, 5, 0, 4),
+        (2, 6, 8),
+        {"resize": "bilinear"},
+        "`logits` must have pixels to be resized: got logits.shape=(2, 5, 0, 4), labels.shape=(2, 6, 8).",
+    ),
+    *(
+        (
+            (2, 5, 3, 4),
+            (2, 3, 4),
+            {"axis": axis},
+            f"`axis` must be an axis of `logits`: got axis={axis}, logits.shape=(2, 5, 3, 4).",
+        )
+        for axis in (4, -5)
+    ),
+    ((), (), {}, "`logits` must have a class axis: got a 0-d array."),
+    ((2, 0), (2,), {}, "`logits` must have at least one class along axis 1: got logits.shape=(2, 0)."),
+]
+
+
 class TestShapes:
-    def test_one_axis_too_many(self, library, arrays, call):
-        x, _ = arrays
-        message = (
-            "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
-            "labels.shape=(2, 1, 3, 4). Remove the axis of length 1, or convert one-hot labels to class indices."
-        )
+    @pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[:3]}")
+    def test_logits_and_labels(self, library, call, row):
+        of_logits, of_labels, options, message = row
+        x, y = library.asarray(np.zeros(of_logits), "float32"), library.asarray(np.zeros(of_labels, np.int64))
         with refuses(ValueError, message):
-            call(x, library.asarray(np.zeros((2, 1, 3, 4), np.int64)))
-
-    def test_another_size(self, library, arrays, call):
-        x, _ = arrays
-        message = (
-            "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
-            "labels.shape=(2, 6, 8). Pass `axis=` if the classes are along another axis, or `resize='bilinear'` if the "
-            "logits are of another resolution."
-        )
-        with refuses(ValueError, message):
-            call(x, library.asarray(np.zeros((2, 6, 8), np.int64)))
-
-    @pytest.mark.parametrize(
-        ("resize", "shape"), [("bilinear", (3, 6, 8)), ("linear", (2, 6, 8)), ("linear", (6,)), ("bilinear", (2, 6))]
-    )
-    def test_shape_that_is_not_resized(self, library, arrays, call, resize, shape):
-        x, _ = arrays
-        n = {"linear": 1, "bilinear": 2}[resize]
-        message = (
-            f"`labels` must have the shape of `logits` without the class axis 1, but for the last {n} axes, for "
-            f"resize={resize!r}: got logits.shape=(2, 5, 3, 4), labels.shape={shape}."
-        )
-        with refuses(ValueError, message):
-            call(x, library.asarray(np.zeros(shape, np.int64)), resize=resize)
-
-    def test_more_axes_to_resize_than_pixels_have(self, library, call):
-        x = library.asarray(np.zeros((2, 5, 3)), "float32")
-        message = (
-            "... but for the last 3 axes, for resize='trilinear': got logits.shape=(2, 5, 3), labels.shape=(2, 3)."
-        )
-        with refuses(ValueError, message):
-            call(x, library.asarray(np.zeros((2, 3), np.int64)), resize="trilinear")
-
-    def test_no_pixels_to_resize(self, library, call):
-        x = library.asarray(np.zeros((2, 5, 0, 4)), "float32")
-        message = "`logits` must have pixels to be resized: got logits.shape=(2, 5, 0, 4), labels.shape=(2, 6, 8)."
-        with refuses(ValueError, message):
-            call(x, library.asarray(np.zeros((2, 6, 8), np.int64)), resize="bilinear")
-
-    def test_too_few_axes(self, library, arrays, call):
-        x, _ = arrays
-        message = (
-            "`labels` must have the shape of `logits` without the class axis 1: got logits.shape=(2, 5, 3, 4), "
-            "labels.shape=(24,)."
-        )
-        with refuses(ValueError, message):
-            call(x, library.asarray(np.zeros(24, np.int64)))
-
-    @pytest.mark.parametrize("axis", [4, -5])
-    def test_axis(self, arrays, call, axis):
-        message = f"`axis` must be an axis of `logits`: got axis={axis}, logits.shape=(2, 5, 3, 4)."
-        with refuses(ValueError, message):
-            call(*arrays, axis=axis)
-
-    def test_no_axis(self, library, call):
-        with refuses(ValueError, "`logits` must have a class axis: got a 0-d array."):
-            call(library.asarray(np.zeros(()), "float32"), library.asarray(np.zeros((), np.int64)))
-
-    def test_no_classes(self, library, call):
-        message = "`logits` must have at least one class along axis 1: got logits.shape=(2, 0)."
-        with refuses(ValueError, message):
-            call(library.asarray(np.zeros((2, 0)), "float32"), library.asarray(np.zeros(2, np.int64)))
+            call(x, y, **options)
 
     def test_weight(self, library, arrays, call):
         message = "`weight` must have one number per class: got weight.shape={} for 5 classes."
@@ -177,10 +180,10 @@ class TestShapes:
 
 
 class TestLabelValues:
+    @pytest.mark.skip_library("jax", "cupy", "torch-cuda", reason="does not look at labels")
     @pytest.mark.parametrize("dtype", ["int64", "int32"])
     def test_lists_values_and_their_number(self, library, call, dtype):
-        if not library.host or (dtype == "int64" and library.label_dtype != "int64"):
-            pytest.skip(f"{library.id} cannot look at {dtype} labels")
+        dtype = "int32" if library.label_dtype == "int32" else dtype
         logits, labels = make(shape=(2, 3, 4))
         labels[0, 0] = [-1, 5, 19, 200]
         labels[1, 0] = [-1, 7, 254, 0]
@@ -191,9 +194,8 @@ class TestLabelValues:
         with refuses(ValueError, message):
             call(library.asarray(logits, "float32"), library.asarray(labels, dtype))
 
+    @pytest.mark.skip_library("jax", "cupy", "torch-cuda", reason="does not look at labels")
     def test_nothing_to_ignore(self, library, call):
-        if not library.host:
-            pytest.skip(f"{library.id} cannot look at labels")
         logits, labels = make(shape=(2, 3, 4), ignored=0)
         labels[0, 0, 0] = 255
         message = (

@@ -71,6 +71,7 @@ def overlapping(figure):
 class TestLibraries:
     """Each shows what NumPy shows."""
 
+    @pytest.mark.every_library
     @pytest.mark.skip_library("jax-x64", reason="compiles it all once more, and is read as jax is")
     def test_same_picture(self, library):
         options = {"thresh": 0.6, "min_kept": 30, "weight": (1.0, 2.0, 0.5, 1.0, 1.5)}
