@@ -12,6 +12,7 @@ from ohemloss_numpy import _op, _resized, _walks
 from ohemloss_numpy._cells import Axis, Cells
 from ohemloss_numpy._task import ENGINE
 from tests._cases import make_small
+from tests._oracle import neighbours
 
 from ._workers import check, serving
 
@@ -55,6 +56,23 @@ def test_anything_where_ignored_pixels_alone_look(worker, cut_small):
         np.testing.assert_allclose(found[-1][0], found[0][0], rtol=1e-6)
         np.testing.assert_allclose(found[-1][1], found[0][1], rtol=1e-5, atol=1e-8)
         np.testing.assert_array_equal(found[-1][1][0, :, 1, 1], 0)
+
+
+@pytest.mark.parametrize("what", ["weight", "pixel_weight"])
+def test_infinite_weights(worker, cut_small, what):
+    """They make NaN of all classes, of the logits that the pixel looks at."""
+    logits, labels = make_small("40% hard", (2, 5, 4, 5), (12, 15), ignored=0.0)
+    labels[labels >= 4] = 3
+    labels[0, 5, 6] = 4
+    weights = np.ones(5 if what == "weight" else labels.shape, np.float32)
+    weights[4 if what == "weight" else (0, 5, 6)] = np.inf
+    options = {"resize": "bilinear", "min_kept": 1.0, what: weights}
+    value, grad = ohemloss.value_and_grad(logits.astype(np.float32), labels, **options)
+    assert value == np.inf
+    expected = np.zeros((2, 4, 5), bool)
+    expected[0] = neighbours(labels[0] == 4, (4, 5))
+    assert expected.sum() == 4
+    np.testing.assert_array_equal(np.isnan(grad), np.broadcast_to(expected[:, None], grad.shape))
 
 
 def test_blocks_without_a_selected_pixel_are_skipped(cut_small, monkeypatch):
