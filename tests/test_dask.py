@@ -514,7 +514,8 @@ def test_memory(tmp_path):
 def client():
     distributed = pytest.importorskip("distributed")
     setting = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    timeouts = dict.fromkeys((f"distributed.comm.timeouts.{what}" for what in ("connect", "tcp")), f"{_processes.GUARD}s")
+    names = ("distributed.comm.timeouts.connect", "distributed.comm.timeouts.tcp")
+    timeouts = dict.fromkeys(names, f"{_processes.GUARD}s")
     with (
         dask.config.set({**timeouts, "distributed.scheduler.worker-ttl": None}),
         distributed.LocalCluster(**setting) as cluster,

@@ -370,7 +370,7 @@ def test_compiled_and_resized(tmp_path):
 
 @pytest.mark.parametrize("other", ["dead", "silent"])
 def test_a_missing_process_is_an_error(tmp_path, other):
-    """No deadlock: not with a process that is dead, and for no longer than the timeout of the group with a silent one."""
+    """No deadlock: an error at once if the process is dead, and after the timeout of the group if it is silent."""
     code = f"""
     import datetime, sys
     dist.barrier()

@@ -8,25 +8,14 @@ import numpy as np
 import pytest
 
 import ohemloss
-from ohemloss_numpy import _host
-from tests._cases import REGIMES, make, make_small, round_to
-from tests.conformance._layouts import LAYOUTS, channels_last, padded
+from tests._cases import REGIMES, make, make_small
+from tests.conformance._layouts import LAYOUTS, padded
 
 from ._workers import MODES, WORKERS, check, cut, serving
 
-# From (N, C, h, w) to logits in another order of axes or of memory, and the axis of the classes.
-OF_SMALL = {
-    "NHWC": lambda x: (np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1),
-    "CNHW": lambda x: (np.ascontiguousarray(np.moveaxis(x, 1, 0)), 0),
-    "NHCW": lambda x: (np.ascontiguousarray(np.moveaxis(x, 1, 2)), 2),
-    "channels last": lambda x: (channels_last(x), 1),
-    "crop": lambda x: (padded(padded(x, 2, 1, 1), 3, 2, 1), 1),
-    "every second": lambda x: (padded(padded(x, 1, 0, 2), 3, 1, 2), 1),
-    "Fortran": lambda x: (np.asfortranarray(x), 1),
-    "reversed": lambda x: (np.flip(np.flip(x).copy()), 1),
-    "repeated": lambda x: (np.broadcast_to(x[:1, :, :1], x.shape), 1),
-    "one image": lambda x: (x[0], 0),
-}
+# Of logits that are resized, whose labels have another size; NHCW is theirs alone.
+RESIZED = ("NHWC", "CNHW", "NHCW", "channels last", "crop", "every second class", "every second pixel", "Fortran")
+RESIZED += ("reversed", "repeated images", "repeated columns")
 
 
 def order(array):
@@ -52,12 +41,17 @@ def test_gradient_lies_as_the_logits(worker, cut_small, layout):
         assert_lies_as(gradient, x)
 
 
-@pytest.mark.parametrize("layout", OF_SMALL)
+@pytest.mark.parametrize("layout", RESIZED)
 def test_resized(worker, cut_small, layout):
     logits, labels = make_small("40% hard", (2, 5, 4, 3), (13, 9))
-    x, axis = OF_SMALL[layout](logits.astype(np.float32))
-    gradient = check(x, labels[0] if layout == "one image" else labels, axis=axis, resize="bilinear")
-    assert_lies_as(gradient, x)
+    x, axis = logits.astype(np.float32), 2
+    if layout == "NHCW":
+        x = np.ascontiguousarray(np.moveaxis(x, 1, 2))
+    else:
+        x, _, axis = LAYOUTS[layout](x, labels)
+    assert_lies_as(check(x, labels, axis=axis, resize="bilinear"), x)
+    if layout == "NHWC":
+        check(x[0], labels[0], axis=axis, resize="bilinear")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +81,16 @@ def test_classes_of_a_crop(worker, monkeypatch, n_classes):
     check(x, y, ignore_index=5000)
 
 
+OPTIONS = st.fixed_dictionaries(
+    {
+        "thresh": st.sampled_from([0.7, None, 0.9, 1.0, 0.0]),
+        "min_kept": st.sampled_from([0, 1, 7, 1 / 16, 0.5, 1.0]),
+        "reduction": st.sampled_from(["mean", "sum"]),
+        "label_smoothing": st.sampled_from([0.0, 0.0, 0.1]),
+    }
+)
+
+
 @st.composite
 def calls(draw):
     shape = tuple(draw(st.lists(st.integers(1, 9), min_size=0, max_size=3)))
@@ -96,24 +100,17 @@ def calls(draw):
     dtype = draw(st.sampled_from(["float16", "float32", "float64"]))
     memory = draw(st.permutations(range(logits.ndim)))
     where = draw(st.integers(0, len(shape)))
-    x = round_to(logits, dtype).astype(dtype)
-    x = np.ascontiguousarray(x.transpose(memory)).transpose(np.argsort(memory))
+    x = np.ascontiguousarray(logits.astype(dtype).transpose(memory)).transpose(np.argsort(memory))
     x = np.moveaxis(x, 0, where)
     if draw(st.booleans()):
         x = padded(x, draw(st.integers(0, x.ndim - 1)), 1, 2)
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    options = {
-        "thresh": draw(st.sampled_from([0.7, None, 1.0, 0.0])),
-        "min_kept": draw(st.sampled_from([0, 1, 7, 1 / 16, 0.5, 1.0])),
-        "reduction": draw(st.sampled_from(["mean", "sum", "none"])),
-        "label_smoothing": draw(st.sampled_from([0.0, 0.0, 0.1])),
-        "axis": where,
-    }
+    rng, wide = np.random.default_rng(draw(st.integers(0, 99))), "float64" if dtype == "float64" else "float32"
+    options = {"axis": where, **draw(OPTIONS), "reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
     if draw(st.booleans()):
-        options["weight"] = rng.uniform(0.2, 3, n_classes).astype("float32" if dtype == "float16" else dtype)
+        options["weight"] = rng.uniform(0.2, 3, n_classes).astype(wide)
     if draw(st.booleans()):
         broadcast = [1 if draw(st.booleans()) else length for length in shape]
-        options["pixel_weight"] = rng.uniform(0.2, 2, broadcast).astype("float32" if dtype == "float16" else dtype)
+        options["pixel_weight"] = rng.uniform(0.2, 2, broadcast).astype(wide)
     return x, labels, {"block": 40, "chunk": 60, "threads": 3}, options
 
 
@@ -123,14 +120,7 @@ def resized_calls(draw):
     largest = {1: 30, 2: 8, 3: 4}[n_resized]
     small = (draw(st.integers(1, 2)), 5, *(draw(st.integers(1, largest)) for _ in range(n_resized)))
     size = tuple(draw(st.integers(1, largest + 3)) for _ in range(n_resized))
-    options = {
-        "thresh": draw(st.sampled_from([0.7, None, 0.9])),
-        "min_kept": draw(st.sampled_from([0, 7, 1 / 16, 0.5, 1.0])),
-        "reduction": draw(st.sampled_from(["mean", "sum"])),
-        "label_smoothing": draw(st.sampled_from([0.0, 0.0, 0.1])),
-        "align_corners": draw(st.booleans()),
-        "resize": MODES[n_resized],
-    }
+    options = {"resize": MODES[n_resized], "align_corners": draw(st.booleans()), **draw(OPTIONS)}
     regime, seed = draw(st.sampled_from(list(REGIMES))), draw(st.integers(0, 99))
     logits, labels = make_small(regime, small, size, align_corners=options["align_corners"], seed=seed)
     sizes = {"chunk": draw(st.integers(1, 60)), "block": draw(st.integers(1, 40)), "threads": draw(st.integers(1, 3))}
@@ -146,27 +136,12 @@ def check_both(call):
 
 
 @hypothesis.given(calls())  # pyright: ignore[reportCallIssue]
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 def test_drawn_calls(call):
     check_both(call)
 
 
 @hypothesis.given(resized_calls())  # pyright: ignore[reportCallIssue]
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 def test_drawn_resized_calls(call):
     check_both(call)
-
-
-def test_label_out_of_range_that_nobody_saw(worker):
-    """Of the kernels alone: NaN in the value and in the gradient of the pixel."""
-    from ohemloss._inputs import Inputs
-    from ohemloss._options import Options
-
-    logits, labels = make("40% hard", shape=(2, 7, 50), ignored=0)
-    labels[0, 0, :3] = [-1, 5, 10**6]
-    host = _host.Host(Inputs(logits=logits.astype(np.float32), labels=labels), Options())
-    value, kept = host.forward()
-    grad = host.backward(kept)
-    assert np.isnan(value)
-    assert np.isnan(grad[0, :, 0, :3]).all()
-    assert np.isfinite(grad).sum() == grad.size - 15

@@ -1,4 +1,4 @@
-"""The machine code: which calls it serves, its exponential and logarithm, and how it rounds to halves."""
+"""The kernels: which calls the machine code serves, its exponential and logarithm, halves, and labels out of range."""
 
 import math
 
@@ -7,6 +7,8 @@ import pytest
 
 import ohemloss
 from ohemloss import MiningRule
+from ohemloss._inputs import Inputs
+from ohemloss._options import Options
 from ohemloss_numpy import _host, _kernels, _machine
 from tests._cases import make, make_small, round_to
 
@@ -131,3 +133,15 @@ class TestHalves:
         bits = np.empty(values.shape, np.uint16)
         _kernels.store(values.copy(), bits)
         self.assert_rounds(values, bits, is_bfloat=True)
+
+
+def test_label_out_of_range_that_nobody_saw(worker):
+    """Of the kernels alone: NaN in the value and in the gradient of the pixel."""
+    logits, labels = make("40% hard", shape=(2, 7, 50), ignored=0)
+    labels[0, 0, :3] = [-1, 5, 10**6]
+    host = _host.Host(Inputs(logits=logits.astype(np.float32), labels=labels), Options())
+    value, kept = host.forward()
+    grad = host.backward(kept)
+    assert np.isnan(value)
+    assert np.isnan(grad[0, :, 0, :3]).all()
+    assert np.isfinite(grad).sum() == grad.size - 15

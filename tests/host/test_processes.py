@@ -157,8 +157,9 @@ for resizing, shape in (({}, (2, 19, 512, 1024)), ({"resize": "bilinear"}, (2, 1
     x = rng.random(size=shape, dtype=np.float32)
     for call in (both,) if resizing else (alone, both):
         found[f"arrays, {call.__name__}, {resizing}"] = measure(call, x, y, **resizing)
+        tensors = () if torch is None else (torch.from_numpy(x), torch.from_numpy(y))
         for by in () if torch is None else (alone,) if call is alone else (both, autograd):
-            found[f"tensors, {by.__name__}, {resizing}"] = measure(by, torch.from_numpy(x), torch.from_numpy(y), **resizing)
+            found[f"tensors, {by.__name__}, {resizing}"] = measure(by, *tensors, **resizing)
 print(json.dumps(found))
 """
 

@@ -16,8 +16,7 @@ from tests._oracle import neighbours
 
 from ._workers import check, serving
 
-AXES = [(1, 9), (9, 1), (64, 512), (128, 1023), (7, 26), (26, 7), (8, 5), (3, 4), (2, 2**12)]
-OF_CELLS = [(1, 1), (1, 100), (9, 1), (16, 128), (16, 64), (10, 37), (26, 7), (10, 11), (64, 64), (3, 2)]
+AXES = [(64, 512), (128, 1023), (10, 37), (7, 26), (26, 7), (8, 5), (3, 4), (1, 9), (9, 1), (2, 2**12)]
 aligned = pytest.mark.parametrize("align_corners", [False, True])
 
 
@@ -103,21 +102,13 @@ def test_taps_are_those_of_the_composite(n_in, n_out, dtype, align_corners):
 
 @aligned
 @pytest.mark.parametrize("group", [1, 3])
-@pytest.mark.parametrize(("n_in", "n_out"), OF_CELLS)
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (1, 100), (9, 1), *AXES[:7], (16, 64), (64, 64)])
 def test_cells_hold_each_pixel_once(n_in, n_out, group, align_corners):
-    taps = Axis(n_in, n_out, align_corners).taps(np.arange(n_out), np.float32)
-    cells = Cells.of(taps, group)
-    n_cells, pixels = cells.lower.size, np.arange(group * n_out)
-    np.testing.assert_array_equal(cells.column[cells.phase, cells.position], pixels)
-    cell, row = cells.position % n_cells, cells.position // n_cells
-    np.testing.assert_array_equal(row, pixels // n_out)
-    np.testing.assert_array_equal(cells.lower[cell], np.tile(taps.index[0], group))
-    np.testing.assert_array_equal(cells.below[cells.phase, cells.position], np.tile(taps.shares[0], group))
-    if n_in != n_out:
-        np.testing.assert_array_equal(cells.upper[cell], np.tile(taps.index[1], group))
-        np.testing.assert_array_equal(cells.above[cells.phase, cells.position], np.tile(taps.shares[1], group))
+    """And little else, which is computed for nothing."""
+    cells = Cells.of(Axis(n_in, n_out, align_corners).taps(np.arange(n_out), np.float32), group)
+    n_cells = cells.lower.size
+    np.testing.assert_array_equal(cells.column[cells.phase, cells.position], np.arange(group * n_out))
     np.testing.assert_array_equal(np.repeat(np.arange(group * n_cells), np.diff(cells.starts)), cells.position)
-    # What is computed for nothing.
     assert cells.column.size <= 2 * group * n_out
     if n_out >= 4 * n_in and n_in > 1:
         assert 3 * n_cells * group <= cells.column.size <= 1.3 * group * n_out

@@ -276,34 +276,34 @@ def test_little_waits_for_other_chunks(worker, cut_small, monkeypatch):
     assert all(shared <= min(4, seen) for _, shared, seen in sizes)
 
 
-class TestAllocatedThreads:
-    """What a call asks for, by its size, and beside PyTorch."""
+@pytest.fixture
+def asked(monkeypatch):
+    """How many threads calls ask for, where there are four processors."""
+    monkeypatch.delenv("OHEMLOSS_NUM_THREADS", raising=False)
+    monkeypatch.setattr(_threads, "cpu_quota", lambda root, group: None)
+    monkeypatch.setattr(_threads, "_processors", lambda: 4)
+    found, run = [], _threads.run
+    monkeypatch.setattr(_threads, "run", lambda work, jobs, n: (found.append(n), run(work, jobs, n))[1])
+    return found
 
-    @pytest.fixture
-    def asked(self, monkeypatch):
-        monkeypatch.delenv("OHEMLOSS_NUM_THREADS", raising=False)
-        monkeypatch.setattr(_threads, "cpu_quota", lambda root, group: None)
-        monkeypatch.setattr(_threads, "_processors", lambda: 4)
-        found, run = [], _threads.run
-        monkeypatch.setattr(_threads, "run", lambda work, jobs, n: (found.append(n), run(work, jobs, n))[1])
-        return found
 
-    def test_a_thread_has_enough_to_do(self, worker, asked, monkeypatch):
-        logits, labels = make(shape=(2, 6, 45))
-        for share in (1, 2, 100):
-            monkeypatch.setattr(_host, "_PER_THREAD", logits.size // share + 1)
-            ohemloss.ohem_cross_entropy(logits.astype(np.float32), labels)
-        assert asked == [1, 2, 4]
+def test_a_thread_has_enough_to_do(worker, asked, monkeypatch):
+    logits, labels = make(shape=(2, 6, 45))
+    for share in (1, 2, 100):
+        monkeypatch.setattr(_host, "_PER_THREAD", logits.size // share + 1)
+        ohemloss.ohem_cross_entropy(logits.astype(np.float32), labels)
+    assert asked == [1, 2, 4]
 
-    def test_threads_of_torch_are_a_limit(self, worker, cut_small, asked, monkeypatch):
-        torch = pytest.importorskip("torch")
-        logits, labels = make(shape=(2, 6, 45), dtype="float32")
-        x, y = torch.tensor(logits, dtype=torch.float32, requires_grad=True), torch.tensor(labels)
-        before = torch.get_num_threads()
-        try:
-            for n in (1, 3):
-                torch.set_num_threads(n)
-                ohemloss.ohem_cross_entropy(x, y).backward()
-        finally:
-            torch.set_num_threads(before)
-        assert asked == [1, 1, 3, 3]
+
+def test_threads_of_torch_are_a_limit(worker, cut_small, asked):
+    torch = pytest.importorskip("torch")
+    logits, labels = make(shape=(2, 6, 45), dtype="float32")
+    x, y = torch.tensor(logits, dtype=torch.float32, requires_grad=True), torch.tensor(labels)
+    before = torch.get_num_threads()
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            ohemloss.ohem_cross_entropy(x, y).backward()
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [1, 1, 3, 3]
