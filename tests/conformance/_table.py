@@ -347,8 +347,8 @@ def _rules():
 
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
-# Logits and labels: ratios of 8, 4, 3.7, 1.5 and 1.1 up, of 0.5 and below, some axes alone, one pixel on either side, images
-# of more than one axis.
+# Logits and labels: ratios of 8, 4, 3.7, 1.5 and 1.1 up, of 0.5 and below, some axes alone, one pixel on either side,
+# images of more than one axis.
 SIZES = [
     ((1, 3, 2, 3), (16, 24)),
     ((2, 4, 2, 3), (8, 12)),
