@@ -6,9 +6,12 @@ import socket
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+# Seconds: a guard against deadlocks, which no slow machine reaches.
+GUARD = 1800
 _ROOT = Path(__file__).parent.parent
 _RANK = """
 import os, torch, torch.distributed as dist
@@ -39,11 +42,13 @@ def run_ranks(code, n_ranks, folder) -> Any:
 
 def run_together(code, n_processes) -> Any:
     """Run code in processes that find each other at an address; return what the first printed last."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    code = textwrap.dedent(code)
-    return _finish([_start(code, {"ADDRESS": address, "RANK": str(rank)}) for rank in range(n_processes)])
+    with socket.socket() as reserved:
+        # The port stays bound, so no other process gets it; the first process may listen at it all the same.
+        reserved.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", socket.SO_REUSEADDR), 1)
+        reserved.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{reserved.getsockname()[1]}"
+        code = textwrap.dedent(code)
+        return _finish([_start(code, {"ADDRESS": address, "RANK": str(rank)}) for rank in range(n_processes)])
 
 
 def _start(code, environment):
@@ -56,14 +61,19 @@ def _start(code, environment):
 
 
 def _finish(processes):
-    done = []
     try:
-        for process in processes:
-            done.append(process.communicate(timeout=300))
+        with ThreadPoolExecutor(len(processes)) as pool:
+            done = {pool.submit(process.communicate, timeout=GUARD): process for process in processes}
+            try:
+                for future in as_completed(done):
+                    _, errors = future.result()
+                    assert done[future].returncode == 0, errors
+            finally:
+                # Those that wait for a process that failed.
+                for process in processes:
+                    process.kill()
     finally:
         for process in processes:
-            process.kill()
-    for process, (_, errors) in zip(processes, done, strict=True):
-        assert process.returncode == 0, errors
-    lines = done[0][0].strip().splitlines()
+            process.wait()
+    lines = next(future for future in done if done[future] is processes[0]).result()[0].strip().splitlines()
     return json.loads(lines[-1]) if lines else None

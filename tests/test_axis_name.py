@@ -192,11 +192,15 @@ def test_two_processes(tmp_path):
     import json, os, jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
     import ohemloss
+    from tests import _processes
     from tests._cases import make
     from tests.test_axis_name import N_CLASSES, SHAPE
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     rank = int(os.environ["RANK"])
-    jax.distributed.initialize(os.environ["ADDRESS"], 2, rank)
+    seconds = dict.fromkeys(
+        ("initialization_timeout", "heartbeat_timeout_seconds", "shutdown_timeout_seconds"), _processes.GUARD
+    )
+    jax.distributed.initialize(os.environ["ADDRESS"], 2, rank, **seconds)
     mesh = jax.make_mesh((2,), ("i",), axis_types=(AxisType.Auto,))
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES, dtype="float32")
     mine, place = slice(4 * rank, 4 * rank + 4), NamedSharding(mesh, P("i"))

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -383,7 +384,13 @@ def test_memory(tmp_path):
 def client():
     distributed = pytest.importorskip("distributed")
     setting = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**setting) as cluster, distributed.Client(cluster, set_as_default=False) as one:
+    names = ("distributed.comm.timeouts.connect", "distributed.comm.timeouts.tcp")
+    timeouts = dict.fromkeys(names, f"{_processes.GUARD}s")
+    with (
+        dask.config.set({**timeouts, "distributed.scheduler.worker-ttl": None}),
+        distributed.LocalCluster(**setting) as cluster,
+        distributed.Client(cluster, set_as_default=False) as one,
+    ):
         yield one
 
 
@@ -402,11 +409,13 @@ class TestDistributed:
             assert found.tobytes() == base.tobytes()
 
     def test_both_have_worked(self, client, tmp_path):
-        """Each chunk is read once, by one of the two."""
+        """Each chunk is read once, by one of the two; neither goes on before both have read one."""
 
         def read(chunk, block_id):
             with open(tmp_path / str(os.getpid()), "a", encoding="utf-8") as file:
                 file.write(f"{block_id}\n")
+            while len(os.listdir(tmp_path)) < 2:
+                time.sleep(0.01)
             return chunk
 
         logits, labels = make(shape=(16, 6, 7))
@@ -424,5 +433,5 @@ class TestDistributed:
         future = client.compute(ohemloss.ohem_cross_entropy(*chunked(*make())))
         with client.as_current():
             progress(future, notebook=False)
-        assert future.done()
+        future.result()
         assert "100% Completed" in capsys.readouterr().out

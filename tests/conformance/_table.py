@@ -113,7 +113,7 @@ def _layouts():
     for layout in LAYOUTS:
         for regime in ("40% hard", "3% hard"):
             logits, labels = batch(regime, shape=(3, 7, 50), n_classes=6)
-            dtypes = ("float16", "float32") if layout in ("NHWC", "crop", "reversed") else ("float32",)
+            dtypes = ALL if layout in ("NHWC", "crop", "reversed") else ("float32",)
             yield Case("layouts", f"{layout}, {regime}", logits, labels, layout=layout, dtypes=dtypes)
     u = np.random.default_rng(0).uniform(0.5, 2, (3, 7, 50)).astype(np.float32)
     logits, labels = batch(shape=(3, 7, 50), n_classes=6)
@@ -268,6 +268,10 @@ def _extremes():
     for name, far in {"logits far apart": logits * 2048, "large logits": np.round(logits) + 1e4}.items():
         for layout in ("NCHW", "NHWC"):
             yield Case("extremes", f"{name}, {layout}", far, labels, layout=layout)
+    for loss in (82.25, 84.0, 86.75):
+        large = np.tile([0.0, loss], (4, 1))
+        options = {"weight": (1e-6, 1e-6), "min_kept": 1.0}
+        yield Case("extremes", f"a loss of {loss}, of weight 1e-6", large, np.zeros(4, np.int64), options)
     logits, labels = batch(ignored=0)
     never = logits.copy()
     never[:, 0] = -math.inf
@@ -358,7 +362,8 @@ def _rules():
 
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
-# Logits and labels: ratios of 8, 4, 3.7, 1.5 and 1.1 up, of 0.5 and below, some axes alone, one pixel on either side.
+# Logits and labels: ratios of 8, 4, 3.7, 1.5 and 1.1 up, of 0.5 and below, some axes alone, one pixel on either side,
+# images of more than one axis.
 SIZES = [
     ((1, 3, 2, 3), (16, 24)),
     ((2, 4, 2, 3), (8, 12)),
@@ -376,6 +381,8 @@ SIZES = [
     ((1, 5, 31), (211,)),
     ((3, 5, 20), (7,)),
     ((1, 3, 3), (1,)),
+    ((40, 3, 2), (9,)),
+    ((2, 3, 5, 7), (19,)),
     ((1, 3, 2, 3, 2), (4, 5, 1)),
     ((2, 5, 2, 3, 2), (5, 7, 6)),
 ]
@@ -415,17 +422,21 @@ def _resized():
     yield Case("resized", "classes last", last, labels, {"resize": "bilinear", "axis": -1})
     same, of_same = make_small("40% hard", (2, 5, 6, 7), (6, 7))
     yield Case("resized", "to the same size", same, of_same, {"resize": "bilinear", "align_corners": True})
+    for scale in (32, 2**15):
+        yield Case("resized", f"logits {scale} times as far apart", scale * logits, labels, {"resize": "bilinear"})
     far, of_far = logits.copy(), labels.copy()
     of_far[1, :9, :9] = 255
-    far[1, 2, 0, 0] = math.nan
-    yield Case("resized", "NaN beside ignored pixels", far, of_far, {"resize": "bilinear"})
+    for bad in (math.nan, math.inf):
+        far[1, 2, 0, 0] = bad
+        yield Case("resized", f"{bad} beside ignored pixels", far.copy(), of_far, {"resize": "bilinear"})
     everywhere, of_everywhere = make_small(ignored=0.0)
     of_everywhere[of_everywhere == 255] = 0
     for bad in (math.nan, math.inf, -math.inf):
-        some = everywhere.copy()
-        some[0, 3, 1, 2] = bad
-        options = {"resize": "bilinear", "thresh": None, "min_kept": 1.0}
-        yield Case("resized", f"{bad} at one place", some, of_everywhere, options)
+        for place, align_corners in (((0, 3, 1, 2), False), ((1, 0, 0, 0), True), ((1, 4, 2, 3), False)):
+            some = everywhere.copy()
+            some[place] = bad
+            options = {"resize": "bilinear", "align_corners": align_corners, "thresh": None, "min_kept": 1.0}
+            yield Case("resized", f"{bad} at {place}", some, of_everywhere, options)
     yield Case("resized", "empty", np.zeros((0, 3, 2, 2)), np.zeros((0, 4, 4), np.int64), {"resize": "bilinear"})
     of_wrong = labels.copy()
     of_wrong[1, 2, 3] = 5

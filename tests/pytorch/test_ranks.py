@@ -348,22 +348,25 @@ def test_compiled_and_resized():
         np.testing.assert_allclose(found / 2, grad, rtol=1e-6, atol=1e-8)
 
 
-def test_a_dead_process_is_an_error():
-    """The others do not wait: a process that ends closes its connections."""
+@pytest.mark.parametrize("other", ["dead", "silent"])
+def test_a_missing_process_is_an_error(other):
+    """No deadlock: an error at once if the process is dead, and after the timeout of the group if it is silent."""
     group = Ranks(2)
-    code = """
-    import os
+    code = f"""
+    import datetime, threading
     x, y = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.int64)
+    dist.barrier()
     if rank == 1:
-        os._exit(0)
+        os._exit(0) if {other == "dead"} else threading.Event().wait()
+    if {other == "silent"}:
+        dist.distributed_c10d._set_pg_timeout(datetime.timedelta(milliseconds=50), group)
     ohemloss.ohem_cross_entropy(x, y, process_group=group)
     """
     group.send(code)
-    errors = sorted(group.hear()[1] for _ in range(2))
+    errors = sorted(group.hear()[1] for _ in range(2 if other == "dead" else 1))
     group.end()
     assert errors[0].startswith("Traceback")
-    assert "RuntimeError" in errors[0]
-    assert errors[1] == "a process has ended"
+    assert "RuntimeError" in errors[0] or "DistBackendError" in errors[0]
 
 
 def test_refused():

@@ -1,0 +1,68 @@
+"""The two workers of the path in host memory, and what a call must give, with the memory layouts as they are."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import ohemloss
+from ohemloss_numpy import _grid, _host, _machine, _resized
+from tests._cases import gradient_tolerance, tolerance
+from tests._libraries import machine_from
+from tests._oracle import expect
+
+NEVER = 2**62
+# From how many logits machine code serves a call.
+WORKERS = {"blocks": NEVER, "machine code": 0}
+MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@contextlib.contextmanager
+def serving(worker):
+    """Let one worker serve calls of any size; skip without the machine code."""
+    with machine_from(0) if worker == "machine code" else pytest.MonkeyPatch.context() as patch:
+        if patch is not None:
+            patch.setattr(_machine, "FROM", NEVER)
+        yield
+
+
+def cut(patch, *, chunk=90, block=30, threads=3):
+    """Make chunks and blocks of about so many pixels of five classes, and give them to several threads."""
+    patch.setattr(_grid, "BLOCK", 5 * block)
+    patch.setattr(_grid, "CHUNK", chunk)
+    patch.setattr(_machine, "_CHUNK", 5 * chunk)
+    patch.setattr(_resized, "_PIXELS", block)
+    patch.setattr(_host, "_PER_THREAD", 1)
+    patch.setenv("OHEMLOSS_NUM_THREADS", str(threads))
+
+
+def close_to(expected, dtype="float32", **options):
+    """Give the tolerance of a gradient."""
+    given = (np.max(np.abs(options[name])) for name in ("weight", "pixel_weight") if options.get(name) is not None)
+    close = gradient_tolerance(dtype, expected, weight=float(np.prod(list(given))), differences=False)
+    return {"rtol": close["rtol"], "atol": close["atol"] * expected.shares}
+
+
+def check(logits, labels, **options):
+    """Compare value and gradient with the oracle, where each floating-point warning is an error."""
+    expected, dtype = expect(logits, labels, **options), str(logits.dtype)
+    with np.errstate(all="raise"):
+        alone = ohemloss.ohem_cross_entropy(logits, labels, **options)
+        value, gradient = alone, None
+        if options.get("reduction") != "none":
+            value, gradient = ohemloss.value_and_grad(logits, labels, **options)
+    np.testing.assert_array_equal(alone, value)
+    assert value.dtype == ("float64" if dtype == "float64" else "float32")
+    close = tolerance(dtype, "value")
+    largest = [np.max(np.abs(options[name])) for name in ("weight", "pixel_weight") if name in options]
+    close["atol"] *= max(1.0, float(np.prod(largest)))
+    np.testing.assert_allclose(value, expected.value, **close)
+    if gradient is not None:
+        assert (gradient.dtype, gradient.shape) == (logits.dtype, logits.shape)
+        np.testing.assert_allclose(gradient, expected.gradient, **close_to(expected, dtype, **options))
+    return gradient
+
+
+def bits(*arrays):
+    """Give the bytes of arrays."""
+    return b"".join(array.tobytes() for array in arrays)

@@ -1,0 +1,147 @@
+"""Memory layouts in host memory: gradients lie as their logits, resized or not; drawn calls."""
+
+import contextlib
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+import ohemloss
+from tests._cases import REGIMES, make, make_small
+from tests.conformance._layouts import LAYOUTS, padded
+
+from ._workers import MODES, WORKERS, check, cut, serving
+
+# Of logits that are resized, whose labels have another size; NHCW is theirs alone.
+RESIZED = ("NHWC", "CNHW", "NHCW", "channels last", "crop", "every second class", "every second pixel", "Fortran")
+RESIZED += ("reversed", "repeated images", "repeated columns")
+
+
+def order(array):
+    """Give the axes that have an order in memory, the outermost first."""
+    return sorted((i for i in range(array.ndim) if array.shape[i] > 1), key=lambda i: -abs(array.strides[i]))
+
+
+def assert_lies_as(gradient, logits):
+    """It is packed, in the order of axes of the logits."""
+    assert gradient.flags.writeable
+    if 0 not in logits.strides and logits.size:
+        assert order(gradient) == order(logits)
+        thin = [i for i in range(logits.ndim) if logits.shape[i] == 1]
+        assert gradient.transpose(thin + order(gradient)).flags.c_contiguous
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradient_lies_as_the_logits(worker, cut_small, layout):
+    for regime in ("40% hard", "3% hard"):  # memory that the system has zeroed, and memory that it has not
+        logits, labels = make(regime, shape=(3, 7, 50), n_classes=6)
+        x, y, axis = LAYOUTS[layout](logits.astype(np.float32), labels)
+        _, gradient = ohemloss.value_and_grad(x, y, axis=axis)
+        assert_lies_as(gradient, x)
+
+
+@pytest.mark.parametrize("layout", RESIZED)
+def test_resized(worker, cut_small, layout):
+    logits, labels = make_small("40% hard", (2, 5, 4, 3), (13, 9))
+    x, axis = logits.astype(np.float32), 2
+    if layout == "NHCW":
+        x = np.ascontiguousarray(np.moveaxis(x, 1, 2))
+    else:
+        x, _, axis = LAYOUTS[layout](x, labels)
+    assert_lies_as(check(x, labels, axis=axis, resize="bilinear"), x)
+    if layout == "NHWC":
+        check(x[0], labels[0], axis=axis, resize="bilinear")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [np.asfortranarray, lambda y: padded(y, y.ndim - 1, 1, 2), lambda y: np.flip(np.flip(y).copy())],
+    ids=["Fortran", "every second", "reversed"],
+)
+def test_labels_and_pixel_weights(worker, cut_small, change):
+    """Of resized logits, and of a line of pixels."""
+    logits, labels = make_small()
+    u = np.random.default_rng(0).uniform(0.5, 2, labels.shape).astype(np.float32)
+    check(logits.astype(np.float32), change(labels), pixel_weight=change(u), resize="bilinear")
+    logits, labels = make("40% hard", shape=(1, 31))
+    line, flat = np.ascontiguousarray(logits[0].T.astype(np.float32)), labels[0]
+    check(line, change(flat))
+    check(line, np.broadcast_to(flat[:1], flat.shape), min_kept=1.0)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 19, 64, 65, 150, 1000, 1500])
+def test_classes_of_a_crop(worker, monkeypatch, n_classes):
+    """Sizes that do not divide those of the blocks, which have many pixels."""
+    cut(monkeypatch, block=97 * n_classes // 5, chunk=301 * n_classes // 5, threads=1)
+    shape = (2, 11, 37) if n_classes < 100 else (2, 3, 43) if n_classes < 1100 else (1, 1, 401)
+    logits, labels = make("95% hard", shape=shape, n_classes=max(n_classes, 2))
+    labels = np.where(labels == 255, 5000, labels % n_classes)
+    x, y, _ = LAYOUTS["crop"](logits[:, :n_classes].astype(np.float32), labels)
+    check(x, y, ignore_index=5000)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "thresh": st.sampled_from([0.7, None, 0.9, 1.0, 0.0]),
+        "min_kept": st.sampled_from([0, 1, 7, 1 / 16, 0.5, 1.0]),
+        "reduction": st.sampled_from(["mean", "sum"]),
+        "label_smoothing": st.sampled_from([0.0, 0.0, 0.1]),
+    }
+)
+
+
+@st.composite
+def calls(draw):
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=0, max_size=3)))
+    n_classes = draw(st.sampled_from([2, 3, 5, 19, 70]))
+    logits, labels = make(draw(st.sampled_from(list(REGIMES))), (1, *shape), n_classes, seed=draw(st.integers(0, 99)))
+    logits, labels = logits[0], np.array(labels[0])
+    dtype = draw(st.sampled_from(["float16", "float32", "float64"]))
+    memory = draw(st.permutations(range(logits.ndim)))
+    where = draw(st.integers(0, len(shape)))
+    x = np.ascontiguousarray(logits.astype(dtype).transpose(memory)).transpose(np.argsort(memory))
+    x = np.moveaxis(x, 0, where)
+    if draw(st.booleans()):
+        x = padded(x, draw(st.integers(0, x.ndim - 1)), 1, 2)
+    rng, wide = np.random.default_rng(draw(st.integers(0, 99))), "float64" if dtype == "float64" else "float32"
+    options = {"axis": where, **draw(OPTIONS), "reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
+    if draw(st.booleans()):
+        options["weight"] = rng.uniform(0.2, 3, n_classes).astype(wide)
+    if draw(st.booleans()):
+        broadcast = [1 if draw(st.booleans()) else length for length in shape]
+        options["pixel_weight"] = rng.uniform(0.2, 2, broadcast).astype(wide)
+    return x, labels, {"block": 40, "chunk": 60, "threads": 3}, options
+
+
+@st.composite
+def resized_calls(draw):
+    n_resized = draw(st.integers(1, 3))
+    largest = {1: 30, 2: 8, 3: 4}[n_resized]
+    small = (draw(st.integers(1, 2)), 5, *(draw(st.integers(1, largest)) for _ in range(n_resized)))
+    size = tuple(draw(st.integers(1, largest + 3)) for _ in range(n_resized))
+    options = {"resize": MODES[n_resized], "align_corners": draw(st.booleans()), **draw(OPTIONS)}
+    regime, seed = draw(st.sampled_from(list(REGIMES))), draw(st.integers(0, 99))
+    logits, labels = make_small(regime, small, size, align_corners=options["align_corners"], seed=seed)
+    sizes = {"chunk": draw(st.integers(1, 60)), "block": draw(st.integers(1, 40)), "threads": draw(st.integers(1, 3))}
+    return logits.astype(draw(st.sampled_from(["float16", "float32", "float64"]))), labels, sizes, options
+
+
+def check_both(call):
+    x, labels, sizes, options = call
+    for worker in WORKERS:
+        with contextlib.suppress(pytest.skip.Exception), serving(worker), pytest.MonkeyPatch.context() as patch:
+            cut(patch, **sizes)
+            check(x, labels, **options)
+
+
+@hypothesis.given(calls())  # pyright: ignore[reportCallIssue]
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+def test_drawn_calls(call):
+    check_both(call)
+
+
+@hypothesis.given(resized_calls())  # pyright: ignore[reportCallIssue]
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+def test_drawn_resized_calls(call):
+    check_both(call)
