@@ -67,17 +67,17 @@ class Library:
     @property
     def examples(self) -> int:
         """How many drawn examples a test runs: some compile each shape anew, and others build a graph each time."""
-        return 8 if self.interpreted else {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
+        return {"jax": 8, "dask": 4, "ndonnx": 3}.get(self.package, 60)
 
     @property
     def stride(self) -> int:
         """
         Every how many-th of a row of like cases is run: all of them, but few where each costs seconds.
 
-        One library builds a graph of each and runs it operation by operation; one compiles what it has compiled in the
-        other dtype, too; and the kernels are interpreted.
+        One library builds a graph of each and runs it operation by operation, and one compiles what it has compiled in
+        the other dtype, too.
         """
-        if self.interpreted or self.package == "dask" or self.id == "jax-x64":
+        if self.package == "dask" or self.id == "jax-x64":
             return 3
         return 5 if self.package == "ndonnx" else 1
 
@@ -244,13 +244,11 @@ LIBRARIES = [
     Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
 ]
-# The kernels for CUDA, run on a CPU: a job of its own.
+# The kernels for CUDA, run on a CPU: the conformance tests run over them, in a job of its own.
 KERNELS = [
     Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True),
     Library("cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True),
 ]
-if os.environ.get("OHEMLOSS_TEST_KERNELS") == "1":
-    LIBRARIES += KERNELS
 # Some ten seconds a call: it plans and writes every step to disk. It runs the documented tensors only.
 CUBED = Library("cubed", "cubed", "cubed.array_api", host=False, eager=False)
 

@@ -10,7 +10,7 @@ import pytest
 from array_api_extra.testing import patch_lazy_xp_functions
 
 from tests import _support
-from tests._libraries import CUBED, KERNELS, LIBRARIES, PACKAGES, is_installed, requested_packages
+from tests._libraries import CUBED, LIBRARIES, PACKAGES, is_installed, requested_packages
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("default")
@@ -50,17 +50,13 @@ def pytest_generate_tests(metafunc):
         if name in names and "float_dtype" in names:
             pairs = [(library, dtype) for library in chosen for dtype in library.floats]
             params = [
-                pytest.param(library, dtype, id=f"{library.id}-{dtype}", marks=_marks(library))
+                pytest.param(library, dtype, id=f"{library.id}-{dtype}")
                 for library, dtype in pairs
             ]
             metafunc.parametrize((name, "float_dtype"), params, indirect=[name])
         elif name in names:
-            params = [pytest.param(library, id=library.id, marks=_marks(library)) for library in chosen]
+            params = [pytest.param(library, id=library.id) for library in chosen]
             metafunc.parametrize(name, params, indirect=True)
-
-
-def _marks(library):
-    return [pytest.mark.kernels] if library in KERNELS else []
 
 
 @pytest.fixture
