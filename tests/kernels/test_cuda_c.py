@@ -79,16 +79,6 @@ class TestKernels:
         ohemloss.value_and_grad(x, y, axis=axis)
         assert {f"forward_{lanes}", f"backward_{lanes}"} <= set(shim.launched)
 
-    def test_whatever_shares_a_pixel(self, shim):
-        """Not the same bits, but the same selection."""
-        logits, labels = batch("3% hard", shape=(2, 15, 100), n_classes=70)
-        found = {}
-        for layout in ("NCHW", "NHWC"):
-            x, y, axis = LAYOUTS[layout](logits, labels)
-            found[layout] = np.moveaxis(ohemloss.value_and_grad(x, y, axis=axis)[1], axis, 1)
-        np.testing.assert_array_equal(found["NCHW"] != 0, found["NHWC"] != 0)
-        np.testing.assert_allclose(found["NCHW"], found["NHWC"], rtol=1e-4, atol=1e-9)
-
     def test_numbers_between_numbers(self, shim):
         logits, labels = small()
         memory = np.zeros(logits.shape, np.dtype([("logit", np.float32), ("between", np.int8)]))
@@ -251,19 +241,6 @@ class TestSelection:
             np.testing.assert_array_equal(np.isnan(gradient).any(axis=1), labels != 255)
             assert np.isnan(resized[0])
             assert np.isnan(resized[1]).all()
-
-    @pytest.mark.parametrize("label", [5, -1, 2**32, -(2**63)])
-    def test_label_out_of_range(self, shim, label):
-        """NaN at its neighbours, and no memory is touched: the last of these would be far outside of any."""
-        logits, labels = small(ignored=0)
-        labels[labels == 255], labels[1, 2, 3] = 0, label
-        for options in ({}, {"weight": np.array([0.5, 1, 2, 0, 4], np.float32), "thresh": None, "min_kept": 0}):
-            value, gradient = ohemloss.value_and_grad(logits, labels, **BILINEAR, **options)
-            # Row 0.125 and column 0.433.
-            expected = np.zeros(logits.shape, bool)
-            expected[1, :, :2, :2] = True
-            np.testing.assert_array_equal(np.isnan(gradient), expected)
-            assert np.isnan(value)
 
 
 class TestSameBits:
