@@ -117,7 +117,7 @@ class TestSelection:
     def test_options_as_tensors(self, options):
         """The same bits as from numbers, and NaN where a threshold is out of its range."""
         x, y = inputs(options)
-        for thresh, min_kept in itertools.product((0.2, 0.9), (0.1, 0.95, 7)):
+        for thresh, min_kept in ((0.2, 0.9), (0.9, 0.1), (0.2, 7)):
             number, _, gradient = passes(x, y, thresh=thresh, min_kept=min_kept, **options)
             arrays = {"thresh": torch.tensor(thresh, dtype=torch.float64), "min_kept": torch.tensor(min_kept)}
             value, _, again = passes(x, y, **arrays, **options)
@@ -266,12 +266,10 @@ class TestLayouts:
 
     def test_images_that_no_stride_counts(self):
         """With the classes between their axes or in a part, they are copied."""
-        rng = np.random.default_rng(0)
-        x = torch.tensor(rng.normal(size=(2, 2, 2, 4, 1, 2))).float()
-        y = torch.tensor(rng.integers(4, size=(2, 2, 2, 2, 3)))
-        check(torch.full((2, 3, 2, 4, 1, 2), math.nan)[:, 1:].copy_(x), y, axis=3, **BILINEAR)
-        check(x.movedim(3, 2).contiguous(), y, axis=2, **BILINEAR)
-        check(x, torch.tensor(rng.integers(4, size=(2, 2, 2, 1, 5))), axis=3, resize="linear")
+        x, y = torch.randn(2, 2, 4, 1, 2), torch.randint(0, 4, (2, 2, 2, 3))
+        check(torch.full((2, 3, 4, 1, 2), math.nan)[:, 1:].copy_(x), y, axis=2, **BILINEAR)
+        check(x.movedim(2, 1).contiguous(), y, axis=1, **BILINEAR)
+        check(x, torch.randint(0, 4, (2, 2, 1, 5)), axis=2, resize="linear")
 
     def test_overlapping_logits(self):
         """Windows of one signal, or one vector of classes everywhere: their gradient cannot lie as they do."""
