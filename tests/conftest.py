@@ -49,10 +49,7 @@ def pytest_generate_tests(metafunc):
         chosen = [library for library in chosen if library.has_device]
         if name in names and "float_dtype" in names:
             pairs = [(library, dtype) for library in chosen for dtype in library.floats]
-            params = [
-                pytest.param(library, dtype, id=f"{library.id}-{dtype}")
-                for library, dtype in pairs
-            ]
+            params = [pytest.param(library, dtype, id=f"{library.id}-{dtype}") for library, dtype in pairs]
             metafunc.parametrize((name, "float_dtype"), params, indirect=[name])
         elif name in names:
             params = [pytest.param(library, id=library.id) for library in chosen]

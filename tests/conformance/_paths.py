@@ -226,6 +226,7 @@ def by_small_grids():
 def in_triton(call: Call) -> list[Answer]:
     """Run each pass once, which the interpreter takes long for, and see that both ran in kernels."""
     import torch
+
     from ohemloss_torch import _cuda
 
     passes = []

@@ -1,4 +1,4 @@
-"""Cases that only the kernels need: edges of their blocks, and what interpolation makes of numbers that are not finite."""
+"""Cases that only the kernels need: edges of their blocks, and interpolated numbers that are not finite."""
 
 import itertools
 import math
@@ -124,7 +124,9 @@ def _extremes():
         options = {**BILINEAR, "weight": NEGATIVE, "min_kept": min_kept}
         yield Case("selected", f"negative weights, {min_kept}", *make_small(), options)
     for options in ({"thresh": None, "min_kept": 0}, {"thresh": 0.0, "min_kept": 0.0}):
-        yield Case("selected", f"nothing, {options}", *make_small("40% hard", (1, 3, 2, 3), (4, 9)), {**BILINEAR, **options})
+        yield Case(
+            "selected", f"nothing, {options}", *make_small("40% hard", (1, 3, 2, 3), (4, 9)), {**BILINEAR, **options}
+        )
 
 
 ROWS = [case for section in (_plain, _sizes, _shapes, _extremes) for case in section()]

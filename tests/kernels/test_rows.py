@@ -112,3 +112,17 @@ def test_nothing_to_resize(request, path, small, size):
         value, gradient = answer(path, np.ones(small), np.full((small[0], *size), label), **BILINEAR)
         assert value == 0
         np.testing.assert_array_equal(gradient, np.zeros(small))
+
+
+@BOTH
+@pytest.mark.parametrize("resize", [None, "bilinear"])
+@pytest.mark.parametrize("size", [50.0, 70.0, 100.0, 3000.0])
+def test_large_losses_keep_their_digits(path, resize, size):
+    """Where the shift by the label's logit gives up, in the sum and in the softmax."""
+    logits, labels = make_small("40% hard", (1, 4, 2, 3), (4, 9) if resize else (2, 3))
+    logits[:, 3] -= size
+    value, gradient = answer(path, logits, np.full_like(labels, 3), resize=resize)
+    assert value > size - 20
+    others = gradient[:, :3].sum() if resize else gradient[:, :3].sum(axis=1) * labels.size
+    np.testing.assert_allclose(others, np.ones_like(others), rtol=3e-6)
+    np.testing.assert_allclose(gradient[:, 3].sum(), -1, rtol=3e-6)

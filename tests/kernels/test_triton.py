@@ -200,27 +200,21 @@ class TestAutograd:
         assert torch.equal(leaf.grad, 2 * first)
         torch.testing.assert_close(first, 2 * value_and_grad(x, y, weight=criterion.weight, **options)[1])
 
-    def test_function_of_the_counts_with_weights(self):
-        """The composite runs forward, and what it keeps is not for the kernels."""
-        logits, labels = tensors()
-        options: dict[str, Any] = {"min_kept": lambda counts: 70, "weight": torch.arange(5.0)}
-        value, slope = value_and_grad(logits, labels, **options)
-        leaf = logits.clone().requires_grad_()
-        loss = ohem_cross_entropy(leaf, labels, **options)
-        loss.backward()
-        torch.testing.assert_close(loss.detach(), value)
-        torch.testing.assert_close(leaf.grad, slope)
-
     @EITHER
     @pytest.mark.parametrize("weight", [None, torch.arange(3.0)], ids=["none", "weights"])
     def test_forward_of_the_composite(self, options, weight):
-        """An option whose values are not in its memory keeps the kernels away forward, and is not there backward."""
+        """A tensor without memory keeps the kernels away forward alone, a function of the counts both ways."""
         x, y = inputs(options)
         thresh = torch.tensor([-0.6j]).conj().imag[0]
         assert thresh.is_neg()
-        leaf = x.clone().requires_grad_()
-        ohem_cross_entropy(leaf, y, thresh=thresh, weight=weight, **options).backward()
-        torch.testing.assert_close(leaf.grad, value_and_grad(x, y, thresh=0.6, weight=weight, **options)[1])
+        unknown: dict[str, Any]
+        for unknown, known in (
+            ({"thresh": thresh}, {"thresh": 0.6}),
+            ({"min_kept": lambda counts: 20}, {"min_kept": 20}),
+        ):
+            leaf = x.clone().requires_grad_()
+            ohem_cross_entropy(leaf, y, weight=weight, **unknown, **options).backward()
+            torch.testing.assert_close(leaf.grad, value_and_grad(x, y, weight=weight, **known, **options)[1])
 
     def test_cotangents_that_stand_for_others(self):
         """Of `vmap` over a backward pass, which have no memory of their own."""
@@ -259,13 +253,10 @@ class TestAutograd:
 
 class TestLayouts:
     def test_more_axes_than_kernels_know(self):
-        """A part of a volume, whose pixels cannot be laid out in three axes, is copied."""
+        """They are copied: a part of a volume, and images that no stride counts, around the classes or in a part."""
         whole, labels = torch.randn(3, 4, 5, 4, 4, 4), torch.randint(0, 4, (3, 5, 4, 4, 4))
         part, some = whole[:, :, 1:4, ::2, 1:3, 2:], labels[:, 1:4, ::2, 1:3, 2:]
         check(part, some, pixel_weight=torch.rand(3, 1, 2, 1))
-
-    def test_images_that_no_stride_counts(self):
-        """With the classes between their axes or in a part, they are copied."""
         x, y = torch.randn(2, 2, 4, 1, 2), torch.randint(0, 4, (2, 2, 2, 3))
         check(torch.full((2, 3, 4, 1, 2), math.nan)[:, 1:].copy_(x), y, axis=2, **BILINEAR)
         check(x.movedim(2, 1).contiguous(), y, axis=1, **BILINEAR)
