@@ -253,15 +253,13 @@ LIBRARIES = [
     Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False, sampled=True),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
 ]
-# The kernels for CUDA, run on a CPU: a job of its own.
+# The kernels for CUDA, run on a CPU: the conformance tests run over them, in a job of its own.
 KERNELS = [
     Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True, sampled=True),
     Library(
         "cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True, sampled=True
     ),
 ]
-if os.environ.get("OHEMLOSS_TEST_KERNELS") == "1":
-    LIBRARIES += KERNELS
 # cubed plans each step and writes it to disk, ten seconds a call: `test_lazy.py` alone runs it.
 PACKAGES = {library.package for library in LIBRARIES} | {"cubed"}
 

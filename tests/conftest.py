@@ -10,7 +10,7 @@ import pytest
 from array_api_extra.testing import patch_lazy_xp_functions
 
 from tests import _support
-from tests._libraries import KERNELS, LIBRARIES, PACKAGES, is_installed, requested_packages
+from tests._libraries import LIBRARIES, PACKAGES, is_installed, requested_packages
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("default")
@@ -54,8 +54,7 @@ def pytest_generate_tests(metafunc):
             for row in taken:
                 label = [library.id, *([dtype] if by_dtype else []), *([make_id(row)] if rows else [])]
                 cells = [library, *([dtype] if by_dtype else []), *([row] if len(names) == 1 else row)]
-                marks = [pytest.mark.kernels] if library in KERNELS else []
-                params.append(pytest.param(*cells, id="-".join(label), marks=marks))
+                params.append(pytest.param(*cells, id="-".join(label)))
     arguments = ["library", *(["float_dtype"] if by_dtype else []), *names]
     metafunc.parametrize(arguments, params, indirect=["library"])
 

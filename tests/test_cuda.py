@@ -1,4 +1,4 @@
-"""PyTorch on a CUDA device: what no interpreter can show. Each test skips where there is none."""
+"""PyTorch on a CUDA device: what no interpreter can show."""
 
 import math
 
@@ -10,13 +10,10 @@ import ohemloss
 from ohemloss_torch import OhemCELoss
 from tests._cases import make, make_small
 
+if not torch.cuda.is_available():
+    pytest.skip("torch: no CUDA device", allow_module_level=True)
+
 pytestmark = pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_device():
-    if not torch.cuda.is_available():
-        pytest.skip("torch: no CUDA device")
 
 
 def batch(regime="40% hard", dtype=torch.float32, device="cuda", **options):

@@ -8,10 +8,13 @@ import pytest
 
 import ohemloss
 from tests._cases import gradient_tolerance, make, make_small, tolerance
+from tests._libraries import LIBRARIES, is_installed
 from tests._reference import gradient, interpolate, pull_back, reference
 
 pytest.importorskip("ohemloss_cupy")
 from ohemloss_cupy import _launch, backend
+
+(CUPY,) = (library for library in LIBRARIES if library.id == "cupy-cuda")
 
 
 def test_host_never_looks():
@@ -91,8 +94,10 @@ class TestWithoutADevice:
         assert namespace.astype(There(), np.float32) == ["there"]
 
 
-@pytest.mark.only_library("cupy-cuda")
+@pytest.mark.only_library(CUPY.id)
 class TestOnADevice:
+    __test__ = is_installed("cupy") and CUPY.has_device
+
     @pytest.mark.filterwarnings("ignore:cupyx.allow_synchronize:UserWarning")
     @pytest.mark.parametrize("regime", ["95% hard", "3% hard"])
     @pytest.mark.parametrize("options", [{}, {"weight": (1.0, 2.0, 0.0, 1.0, 3.0)}, {"reduction": "sum"}], ids=str)

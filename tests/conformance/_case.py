@@ -67,15 +67,25 @@ class Case:
             return np.ascontiguousarray(logits), labels, self.options.get("axis", 1)
         return LAYOUTS[self.layout](np.ascontiguousarray(logits), labels)
 
-    def value_tolerance(self, dtype: str) -> dict[str, float]:
+    def value_tolerance(self, dtype: str, *, rounds_resized: bool = False) -> dict[str, float]:
         """Give the tolerance of the value."""
         rtol, atol = TOLERANCE[dtype]["value"]
-        return {"rtol": rtol, "atol": atol * max(1.0, self._scale)}
+        n_added = self.expected.steps.count if self.options.get("reduction") == "sum" else 1
+        rounded = rounds_resized * self._rounding(dtype) * n_added
+        return {"rtol": rtol, "atol": atol * max(1.0, self._scale) + rounded}
 
-    def gradient_tolerance(self, dtype: str) -> dict[str, float]:
+    def gradient_tolerance(self, dtype: str, *, rounds_resized: bool = False) -> dict[str, float]:
         """Give the tolerance of the gradient; what many pixels add to one logit adds up their errors, too."""
         close = gradient_tolerance(dtype, self.expected, weight=[self._scale], differences=False)
-        return {"rtol": close["rtol"], "atol": close["atol"] * self.expected.shares}
+        rounded = rounds_resized * self._rounding(dtype) / self.expected.normaliser
+        return {"rtol": close["rtol"], "atol": (close["atol"] + rounded) * self.expected.shares}
+
+    def _rounding(self, dtype: str) -> float:
+        """Give the error of a loss whose logits are interpolated, and rounded then."""
+        if self.options.get("resize") is None:
+            return 0.0
+        largest = np.max(np.abs(self.logits), where=np.isfinite(self.logits), initial=1.0)
+        return float(np.finfo("float64" if dtype == "float64" else "float32").eps * largest * self._scale)
 
     @property
     def _scale(self) -> float:

@@ -18,15 +18,15 @@ def check(path: Path, case: Case, dtype: str) -> dict[str, tuple[Any, Any]]:
             path.run(call)
         return {}
     before = library.numpy(call.x).copy(), library.numpy(call.y).copy()
-    expected, shown = case.expected, {}
+    expected, shown, error = case.expected, {}, {"rounds_resized": path.rounds_resized}
     for name, value, gradient in path.run(call):
         if value is not None:
             assert_like(call, value, "float64" if dtype == "float64" else "float32")
-            library.assert_close(value, expected.value, **case.value_tolerance(dtype))
+            library.assert_close(value, expected.value, **case.value_tolerance(dtype, **error))
             shown[name] = library.numpy(value), expected.value
         if gradient is not None:
             assert_like(call, gradient, dtype)
-            library.assert_close(gradient, expected.gradient, **case.gradient_tolerance(dtype))
+            library.assert_close(gradient, expected.gradient, **case.gradient_tolerance(dtype, **error))
             assert_zero_where_nothing_counts(library.numpy(gradient), case)
             shown[name] = library.numpy(gradient), expected.gradient
     for array, old in zip((call.x, call.y), before, strict=True):

@@ -110,7 +110,8 @@ class Path:
     One way to run the loss.
 
     `takes` says which cases run (all others would be served by another path, or show nothing new), and `setting` holds
-    what makes this path serve them; where it may, it makes every other path fail.
+    what makes this path serve them; where it may, it makes every other path fail. `rounds_resized` allows for the
+    rounding of interpolated logits: (4 + largest logit) * epsilon in place of 4 * epsilon.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Path:
     setting: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     reads_labels: bool | None = None  # None: as the library says
     marks: tuple[Any, ...] = ()
+    rounds_resized: bool = False
 
     @property
     def refuses(self) -> bool:

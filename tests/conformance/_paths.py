@@ -16,6 +16,7 @@ from ._path import Answer, Call, Path, both, closed_form
 from ._table import CASES
 
 FIRST = {case.kind: case for case in reversed(CASES)}
+KERNELS_MARKS = (pytest.mark.kernels,)
 LIBRARY = {library.id: library for library in [*LIBRARIES, *KERNELS]}
 
 
@@ -208,13 +209,64 @@ def by_kernels():
     from ohemloss import _composite
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("loss", "value_and_grad", "run_steps"):
+        for name in ("loss", "value_and_grad", "run_steps", "gradient_of_kept"):
             patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
         yield
 
 
+@contextlib.contextmanager
+def by_small_grids():
+    """Let small calls have several blocks of several tiles, and threads that walk through some rows, not all."""
+    from ohemloss_cupy import _call, _resized
+
+    with by_kernels(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_call, "_FORWARD_BLOCKS", 3)
+        patch.setattr(_call, "_SEARCH_BLOCKS", 2)
+        patch.setattr(_resized, "_THREADS", 1)
+        patch.setattr(_resized, "_MOST_ROWS", 3)
+        yield
+
+
+def in_triton(call: Call) -> list[Answer]:
+    """Run each pass once, which the interpreter takes long for, and see that both ran in kernels."""
+    import torch
+
+    from ohemloss_torch import _cuda
+
+    passes = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("forward", "backward"):
+            run = getattr(_cuda.Device, name)
+            patch.setattr(_cuda.Device, name, lambda *args, run=run, name=name: (passes.append(name), run(*args))[1])
+        x = call.x.detach().requires_grad_()
+        value = call.loss(x)
+        gradient = torch.autograd.grad(value, x)[0]
+    assert passes[:2] == ["forward", "backward"]
+    return [("autograd", value.detach(), gradient)]
+
+
+def in_cuda_c(call: Call) -> list[Answer]:
+    """Run the closed form, where each floating-point warning is an error, and see which kernels were launched."""
+    from ohemloss_cupy import _launch
+
+    launched = _launch.runtime.launched
+    launched.clear()
+    with np.errstate(all="raise"):
+        answers = closed_form(call)
+    assert launched.count("finish") == 2
+    assert sum(name.startswith("backward") for name in launched) == bool(call.x.size or not call.options.get("resize"))
+    return answers
+
+
 def by_triton(case: Case, dtype: str) -> bool:
     return usual(case) and case.options.get("resize") != "trilinear"
+
+
+def interpreted_rows(case: Case, dtype: str) -> bool:
+    """Take one share of hard pixels where the regime changes little: the interpreter is slow."""
+    repeated = case.kind == "layouts" and "40% hard" in case.name
+    repeated |= case.kind in ("regimes", "resized") and case.name[:3] in ("95%", "40%") and dtype != "float32"
+    return by_triton(case, dtype) and not repeated
 
 
 def by_cuda_c(case: Case, dtype: str) -> bool:
@@ -250,14 +302,8 @@ def paths():
         Path("dask", LIBRARY["dask"], in_chunks, takes=lazy_rows),
         Path("ndonnx", LIBRARY["ndonnx"], closed_form, takes=one_of_each_kind),
         Path("mlx", LIBRARY["mlx"], takes=but_empty),
-        Path(
-            "triton",
-            LIBRARY["torch-interpreted"],
-            takes=by_triton,
-            setting=by_kernels,
-            marks=(pytest.mark.kernels,),
-        ),
-        Path("cuda c", LIBRARY["cupy-shim"], takes=by_cuda_c, setting=by_kernels, marks=(pytest.mark.kernels,)),
+        Path("triton", LIBRARY["torch-interpreted"], in_triton, interpreted_rows, by_kernels, marks=KERNELS_MARKS),
+        Path("cuda c", LIBRARY["cupy-shim"], in_cuda_c, by_cuda_c, by_small_grids, marks=KERNELS_MARKS),
     ]
     if os.environ.get("OHEMLOSS_TEST_KERNELS") != "1":
         found = [path for path in found if pytest.mark.kernels not in path.marks]

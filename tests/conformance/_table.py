@@ -262,8 +262,10 @@ def _extremes():
                 y[at], y[at + 1] = 0, 255
                 rows[at], rows[at + 1] = pixel, (math.nan, math.inf, -math.inf, 1e4, 0)
             for options in ({}, {"min_kept": 0.99}, {"thresh": None, "min_kept": 5}, {"thresh": None, "min_kept": 0}):
-                if regime == "3% hard" or not options:
-                    yield Case("extremes", f"{name}, {regime}, {options}", rows, y, options)
+                if regime == "3% hard":
+                    yield Case("extremes", f"{name}, {options}", rows, y, options)
+                elif not options:
+                    yield Case("extremes", f"{name}, rows of classes", rows.T, y, {"axis": 0})
     logits, labels = batch(shape=(2, 2, 31))
     for name, far in {"logits far apart": logits * 2048, "large logits": np.round(logits) + 1e4}.items():
         for layout in ("NCHW", "NHWC"):
