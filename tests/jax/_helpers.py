@@ -28,6 +28,13 @@ def assert_images(cases, values, gradients, dtype="float64"):
         assert_both(case, values[i], gradients[i : i + 1], dtype)
 
 
+def shapes(logits, labels, dtype="float32"):
+    """Stand for logits and labels of these shapes where a program is traced."""
+    import jax
+
+    return jax.ShapeDtypeStruct(logits, dtype), jax.ShapeDtypeStruct(labels, "int32")
+
+
 def equations(jaxpr, *, into_branches=True):
     """List the equations of a program and of the programs inside."""
     for equation in jaxpr.eqns:

@@ -2,13 +2,12 @@
 
 import pytest
 
-jax = pytest.importorskip("jax")
-pytest.importorskip("ohemloss_jax")
-
 
 @pytest.fixture
 def double():
     """Test in float64."""
+    import jax
+
     with jax.enable_x64(True):
         yield
 
@@ -16,6 +15,8 @@ def double():
 @pytest.fixture(params=["cpu", "cuda"])
 def row(request):
     """The row of the page; the test runs on that device."""
+    import jax
+
     try:
         device = jax.devices(request.param)[0]
     except RuntimeError:
@@ -27,6 +28,8 @@ def row(request):
 @pytest.fixture
 def platform(request, monkeypatch):
     """Compute in the way of a platform, here."""
+    import jax
+
     way = lambda *x, **ways: ways.get(request.param, ways["default"])(*x)
     monkeypatch.setattr(jax.lax, "platform_dependent", way)
     jax.clear_caches()  # of programs of the platform that is here
@@ -37,6 +40,7 @@ def platform(request, monkeypatch):
 @pytest.fixture(scope="class")
 def many_blocks():
     """Cut into blocks of a few rows, which so small logits do not need."""
+    import jax
     from ohemloss_jax import _resized
 
     with pytest.MonkeyPatch.context() as patch:

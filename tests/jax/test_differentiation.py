@@ -1,7 +1,5 @@
 """Every way in which JAX differentiates the loss."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +9,9 @@ from tests._reference import curvature, interpolate, pull_back
 
 from ._helpers import assert_both, assert_images, case_of, images_of
 
+jax = pytest.importorskip("jax")
+pytest.importorskip("ohemloss_jax")
+jnp = jax.numpy
 pytestmark = pytest.mark.usefixtures("double")
 
 SMOOTHED = {"weight": (0.5, 2.0, 0.0, 1.0, 3.0), "label_smoothing": 0.1, "min_kept": 0.6}
