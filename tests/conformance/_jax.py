@@ -46,7 +46,7 @@ def eager_rows(case: Case, dtype: str) -> bool:
     """Take the shares of hard pixels, a label out of range, and resized logits."""
     if case.kind == "regimes":
         return dtype == "float32" and "larger" not in case.name
-    return case.kind == "labels" and case.error is not None or (case.kind, case.name) == ("maps", "40% hard")
+    return (case.kind == "labels" and case.error is not None) or (case.kind, case.name) == ("maps", "40% hard")
 
 
 def wide_rows(case: Case, dtype: str) -> bool:

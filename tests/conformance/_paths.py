@@ -1,7 +1,6 @@
 """All paths: each library, each way to run it, and each fast path by its name."""
 
 import contextlib
-import functools
 from typing import Any
 
 import numpy as np

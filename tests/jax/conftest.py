@@ -41,6 +41,7 @@ def platform(request, monkeypatch):
 def many_blocks():
     """Cut into blocks of a few rows, which so small logits do not need."""
     import jax
+
     from ohemloss_jax import _resized
 
     with pytest.MonkeyPatch.context() as patch:
