@@ -141,7 +141,7 @@ class TestBlocks:
         logits, labels = make_small("40% hard", ignored=0.0)
         logits[0, :, 0, 0] = np.nan
         labels[0, :6, :6] = 1
-        options = {"weight": np.asarray([1.0, 0.0, 2.0, 1.0, 0.5]), "rule": BY_PROB, "resize": "bilinear"}
+        options = {"weight": (1.0, 0.0, 2.0, 1.0, 0.5), "rule": BY_PROB, "resize": "bilinear"}
         host = ohemloss.value_and_grad(logits, labels, **options)
         assert np.isfinite(host[1]).all()
         closed = lambda x, y: ohemloss.value_and_grad(x, y, **options)
