@@ -43,7 +43,7 @@ def compiled_rows(case: Case, dtype: str) -> bool:
 
 
 def eager_rows(case: Case, dtype: str) -> bool:
-    """Take the shares of hard pixels, a label out of range, and resized logits."""
+    """Take the shares of hard pixels, labels out of range, and a map."""
     if case.kind == "regimes":
         return dtype == "float32" and "larger" not in case.name
     return (case.kind == "labels" and case.error is not None) or (case.kind, case.name) == ("maps", "40% hard")
