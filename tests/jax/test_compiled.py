@@ -146,6 +146,8 @@ class TestPrograms:
     @pytest.mark.parametrize(
         "function", [ohemloss.ohem_cross_entropy, ohemloss.value_and_grad, jax.grad], ids=lambda f: f.__name__
     )
+    @pytest.mark.parametrize("platform", ["default"], indirect=True)  # else the choice of the platform is a branch, too
+    @pytest.mark.usefixtures("platform")
     def test_search_runs_only_if_needed_and_never_sorts(self, function):
         """The program searches in a branch on the device, and holds no sort or top_k."""
         call = jax.grad(lambda x, y: ohemloss.ohem_cross_entropy(x, y)) if function is jax.grad else function
