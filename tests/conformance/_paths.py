@@ -1,7 +1,6 @@
 """All paths: each library, each way to run it, and each fast path by its name."""
 
 import contextlib
-import functools
 import os
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import ohemloss
 from tests._libraries import KERNELS, LIBRARIES, is_installed, requested_packages
 
+from . import _jax
 from ._case import Case
 from ._path import Answer, Call, Path, both, closed_form
 from ._table import CASES
@@ -141,38 +141,6 @@ def torch_func(call: Call) -> list[Answer]:
     return [("torch.func", None if call.is_map else value, gradient)]
 
 
-# ---- JAX
-
-STATIC = ("ignore_index", "label_smoothing", "reduction", "rule", "resize", "align_corners", "axis")
-
-
-def jax_jitted(call: Call) -> list[Answer]:
-    """Run all in one program; what may be an array is one, so that few programs are compiled."""
-    import jax.numpy as jnp
-
-    arrays, static = {}, {}
-    for name, option in {"thresh": 0.7, "min_kept": 1 / 16, **call.options}.items():
-        is_static = name in STATIC or option is None or callable(option)
-        (static if is_static else arrays)[name] = option if is_static else jnp.asarray(option)
-    answers = _jitted()(call.x, call.y, arrays, tuple(sorted(static.items(), key=str)))
-    return [(name, *answer) for name, answer in zip(("loss", "closed form", "compiled"), answers, strict=False)]
-
-
-@functools.cache
-def _jitted() -> Any:
-    import jax
-
-    def run(x, y, arrays, static):
-        options = {**arrays, **dict(static)}
-        loss = lambda x: ohemloss.ohem_cross_entropy(x, y, **options)
-        if options.get("reduction") == "none":
-            return [(loss(x), jax.grad(lambda x: loss(x).sum())(x))]
-        value, gradient = jax.value_and_grad(loss)(x)
-        return [(value, None), ohemloss.value_and_grad(x, y, **options), (value, gradient)]
-
-    return jax.jit(run, static_argnums=3)
-
-
 # ---- Dask
 
 
@@ -294,10 +262,13 @@ def paths():
         Path("torch func", torch, torch_func, takes=differentiated_rows),
         Path("torch compiled", torch, torch_compiled, takes=traced_rows, reads_labels=False),
         Path("torch-cuda", LIBRARY["torch-cuda"]),
-        Path("jax", LIBRARY["jax"], jax_jitted),
-        Path("jax eager", LIBRARY["jax"], takes=one_of_each_kind, reads_labels=True),
-        Path("jax-x64", LIBRARY["jax-x64"], jax_jitted, takes=regimes_and_one_of_each_kind, reads_labels=False),
-        Path("jax-cuda", LIBRARY["jax-cuda"], jax_jitted),
+        # Nearly all the time of JAX is compilation. Under `jit` run all kinds of rows, in programs that rows share.
+        Path("jax", LIBRARY["jax"], _jax.jitted, takes=_jax.compiled_rows),
+        # Called as it is, the loss compiles the same steps. New is that the host reads labels.
+        Path("jax eager", LIBRARY["jax"], takes=_jax.eager_rows, reads_labels=True),
+        # 64 bits change dtypes alone: of logits, labels and weights.
+        Path("jax-x64", LIBRARY["jax-x64"], _jax.jitted, takes=_jax.wide_rows, reads_labels=False),
+        Path("jax-cuda", LIBRARY["jax-cuda"], _jax.jitted, takes=_jax.compiled_rows),
         Path("cupy-cuda", LIBRARY["cupy-cuda"]),
         Path("dask", LIBRARY["dask"], in_chunks, takes=lazy_rows),
         Path("ndonnx", LIBRARY["ndonnx"], closed_form, takes=one_of_each_kind),

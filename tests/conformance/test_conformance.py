@@ -9,7 +9,7 @@ from ._check import check
 from ._paths import paths
 from ._table import CASES
 
-COLUMNS = {"loss": "eager", "closed form": "closed form", "autograd": "autograd"}
+COLUMNS = {name: name for name in ("closed form", "autograd", "compiled")} | {"loss": "eager"}
 
 
 def _parameters():

@@ -25,7 +25,10 @@ def case(request, worker, cut_small):
     resizing, y = {"resize": request.param}, torch.tensor(labels)
     expected = expect(logits, labels, **resizing)
     return SimpleNamespace(
-        **{"x": x, "logits": logits, "labels": labels, "expected": expected},
+        x=x,
+        logits=logits,
+        labels=labels,
+        expected=expected,
         expect=lambda logits, **options: expect(logits, labels, **resizing, **options),
         close=lambda found: np.testing.assert_allclose(found, expected.gradient, **close_to(expected)),
         loss=lambda **options: ohemloss.ohem_cross_entropy(x, y, **resizing, **options),
