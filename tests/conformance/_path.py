@@ -28,6 +28,8 @@ class Call:
     x: Any
     y: Any
     options: dict[str, Any]
+    case: Case | None = None
+    dtype: str = "float32"
 
     @classmethod
     def of(cls, library: Library, case: Case, dtype: str) -> "Call":
@@ -38,11 +40,17 @@ class Call:
             name: _option(library, name, option, wide if case.kind != "weights" else None)
             for name, option in case.options.items()
         }
-        return cls(library, place(library, x, dtype), place(library, y, None), {**options, "axis": axis})
+        x, y = place(library, x, dtype), place(library, y, None)
+        return cls(library, x, y, {**options, "axis": axis}, case, dtype)
 
     def loss(self, x: Any) -> Any:
         """Compute the value alone."""
         return ohemloss.ohem_cross_entropy(x, self.y, **self.options)
+
+    @property
+    def wide(self) -> Any:
+        """The dtype of the value."""
+        return getattr(self.library.xp, "float64" if self.dtype == "float64" else "float32")
 
     @property
     def is_map(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import ohemloss
 from tests._libraries import KERNELS, LIBRARIES, is_installed, requested_packages
 
-from . import _jax
+from . import _distributed, _jax
 from ._case import Case
 from ._path import Answer, Call, Path, both, closed_form
 from ._table import CASES
@@ -261,6 +261,7 @@ def paths():
         Path("torch machine code", torch, without_a_warning, takes=by_machine_code, setting=in_machine_code),
         Path("torch func", torch, torch_func, takes=differentiated_rows),
         Path("torch compiled", torch, torch_compiled, takes=traced_rows, reads_labels=False),
+        Path("torch ranks", torch, _distributed.over_ranks, _distributed.takes, marks=_distributed.MARKS),
         Path("torch-cuda", LIBRARY["torch-cuda"]),
         # Nearly all the time of JAX is compilation. Under `jit` run all kinds of rows, in programs that rows share.
         Path("jax", LIBRARY["jax"], _jax.jitted, takes=_jax.compiled_rows),

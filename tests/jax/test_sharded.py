@@ -259,7 +259,8 @@ def test_two_processes():
     code = """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     rank = int(os.environ["RANK"])
-    jax.distributed.initialize(os.environ["ADDRESS"], 2, rank)
+    waits = ("initialization_timeout", "heartbeat_timeout_seconds", "shutdown_timeout_seconds")
+    jax.distributed.initialize(os.environ["ADDRESS"], 2, rank, **dict.fromkeys(waits, _processes.GUARD))
     mesh, mine = mesh_of(2), slice(4 * rank, 4 * rank + 4)
     x, y = (
         jax.make_array_from_process_local_data(NamedSharding(mesh, P("i")), np.asarray(array)[mine].astype(dtype))
