@@ -46,7 +46,7 @@ def pytest_generate_tests(metafunc):
     rows = metafunc.definition.get_closest_marker("rows")
     names, values = rows.args if rows else ("", [()])
     names = [name.strip() for name in names.split(",") if name]
-    make_id = rows.kwargs.get("ids", str) if rows else str
+    make_id = rows.kwargs.get("ids", _name) if rows else _name
     by_dtype = "float_dtype" in metafunc.fixturenames
     params = []
     for library, taken in _libraries_of(metafunc.definition, list(values)):
@@ -57,6 +57,11 @@ def pytest_generate_tests(metafunc):
                 params.append(pytest.param(*cells, id="-".join(label)))
     arguments = ["library", *(["float_dtype"] if by_dtype else []), *names]
     metafunc.parametrize(arguments, params, indirect=["library"])
+
+
+def _name(row):
+    """Name a row; a function has an address in `str`, which is another in each process of the tests."""
+    return getattr(row, "__name__", str(row))
 
 
 def _libraries_of(definition, rows):
