@@ -383,7 +383,7 @@ def test_memory(tmp_path):
 @pytest.fixture(scope="module")
 def client():
     distributed = pytest.importorskip("distributed")
-    setting = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    setting = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     names = ("distributed.comm.timeouts.connect", "distributed.comm.timeouts.tcp")
     timeouts = dict.fromkeys(names, f"{_processes.GUARD}s")
     with (
@@ -394,6 +394,7 @@ def client():
         yield one
 
 
+@pytest.mark.xdist_group("cluster")
 class TestDistributed:
     """Two processes that share the chunks."""
 

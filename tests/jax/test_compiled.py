@@ -203,7 +203,7 @@ class TestPrograms:
                     shows("JAX", "export", grad, case.expected.gradient, **case.gradient_tolerance(dtype))
 
 
-def test_optax_and_equinox(self):
+def test_optax_and_equinox():
     optax, eqx = pytest.importorskip("optax"), pytest.importorskip("equinox")
     batch = make("40% hard", shape=(2, 4, 5), dtype="float32")
     x, y = arrays(*batch)

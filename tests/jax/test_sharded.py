@@ -27,6 +27,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import ohemloss
 from ohemloss import MiningRule
 from ohemloss_jax import _resized
+from tests import _processes
 from tests.jax.test_sharded import batch_of, small
 _resized._ON_CPU = 200
 
