@@ -7,6 +7,7 @@ from tests._cases import make
 from tests._oracle import expect
 
 
+@pytest.mark.quick
 def test_cubed(shows):
     cubed = pytest.importorskip("cubed")
     xp = pytest.importorskip("cubed.array_api")

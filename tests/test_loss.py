@@ -99,7 +99,12 @@ def test_drawn_calls(path):
 
 
 @pytest.mark.parametrize(
-    "path", [pytest.param(path, id=path.id, marks=path.marks) for path in PATHS.values() if path.id not in ("ndonnx", "torch ranks")]
+    "path",
+    [
+        pytest.param(path, id=path.id, marks=path.marks)
+        for path in PATHS.values()
+        if path.id not in ("ndonnx", "torch ranks")
+    ],
 )
 def test_same_bits_again(path):
     case = Case("regimes", "again", *make("3% hard", dtype="bfloat16"))

@@ -13,6 +13,7 @@ import pytest
 
 from ohemloss import OhemCELoss, explain, hard_mean, value_and_grad
 
+pytestmark = pytest.mark.quick
 PRINTED = {"rtol": 0.0, "atol": 1.1e-4}
 DOCUMENT = json.loads(files("ohemloss").joinpath("_cli", "walkthrough.json").read_text(encoding="utf-8"))
 LOGITS, LABELS = np.asarray(DOCUMENT["logits"]), np.asarray(DOCUMENT["labels"])

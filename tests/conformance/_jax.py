@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 import ohemloss
 
@@ -55,6 +56,10 @@ def wide_rows(case: Case, dtype: str) -> bool:
     if case.kind == "labels":
         return case.name in ("int64, 9223372036854775807 ignored", "uint64, 255 ignored", "beyond 63 bits")
     return case.kind == "weights" or dtype == "float64" or (case.kind, case.name) == ("regimes", "3% hard")
+
+
+# One process of the tests compiles the programs that rows share.
+MARKS = (pytest.mark.xdist_group("jax"),)
 
 
 def jitted(call: Call) -> list[Answer]:

@@ -170,7 +170,7 @@ def in_chunks(call: Call) -> list[Answer]:
 
 
 def lazy_rows(case: Case, dtype: str) -> bool:
-    """Take what chunks serve by themselves, one row of each other kind, and some rules: they run operation by operation."""
+    """Take what is served chunk by chunk; of what runs operation by operation, some rules and one row of each kind."""
     served = case.kind in ("regimes", "options", "nothing", "extremes") or case.name.startswith("in turn")
     return served or one_of_each_kind(case, dtype) or (case.kind == "rules" and "3% hard" in case.name)
 
@@ -271,11 +271,11 @@ def paths():
         Path("torch ranks", torch, _distributed.over_ranks, _distributed.takes, marks=_distributed.MARKS),
         Path("torch-cuda", LIBRARY["torch-cuda"]),
         # Nearly all the time of JAX is compilation. Under `jit` run all kinds of rows, in programs that rows share.
-        Path("jax", LIBRARY["jax"], _jax.jitted, takes=_jax.compiled_rows),
+        Path("jax", LIBRARY["jax"], _jax.jitted, takes=_jax.compiled_rows, marks=_jax.MARKS),
         # Called as it is, the loss compiles the same steps. New is that the host reads labels.
         Path("jax eager", LIBRARY["jax"], takes=_jax.eager_rows, reads_labels=True),
         # 64 bits change dtypes alone: of logits, labels and weights.
-        Path("jax-x64", LIBRARY["jax-x64"], _jax.jitted, takes=_jax.wide_rows, reads_labels=False),
+        Path("jax-x64", LIBRARY["jax-x64"], _jax.jitted, takes=_jax.wide_rows, reads_labels=False, marks=_jax.MARKS),
         Path("jax-cuda", LIBRARY["jax-cuda"], _jax.jitted, takes=_jax.compiled_rows),
         Path("cupy-cuda", LIBRARY["cupy-cuda"]),
         Path("dask", LIBRARY["dask"], in_chunks, takes=lazy_rows),
