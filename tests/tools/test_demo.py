@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import itertools
 import math
 import os
 import re
@@ -22,6 +21,7 @@ import ohemloss
 from ohemloss._cli import _head, _photograph, _picture, _tables, _training, _walkthrough
 from ohemloss._cli._library import choose
 from ohemloss._drawing._page import Page
+from tests.tools._figures import overlapping, panel
 
 # After two steps of the training the libraries differ by rounding only.
 TWO_STEPS, NO_TIME = _training.Plan(steps=2, seconds=math.inf), _training.Plan(seconds=0)
@@ -53,14 +53,6 @@ def mined_by_numpy(photograph):
 def number_after(label, output):
     (number,) = re.findall(rf"^{re.escape(label)}.*[ |]([\d.,]+)%?$", output, re.MULTILINE)
     return float(number.replace(",", ""))
-
-
-def panel(picture, row, column):
-    """Cut a panel out of the picture."""
-    left, bottom, width, height = Page().box_of_panel(row, column)
-    rows, columns = picture.shape[:2]
-    top = round((1 - bottom - height) * rows)
-    return picture[top : top + round(height * rows), round(left * columns) : round((left + width) * columns), :3]
 
 
 def test_demo(tmp_path):
@@ -100,9 +92,9 @@ def _check_picture(picture, percent_mined):
     assert picture.shape[:2] == Page().size[::-1]
     for row in (0, 1):
         for column in (0, 1):
-            assert np.std(panel(picture, row, column)) > 0.1
+            assert np.std(panel(picture, Page(), row, column)) > 0.1
     # The mined pixels are the only ones that are nearly yellow; 5 % of the photograph are ignored.
-    shown = panel(picture, 1, 1)
+    shown = panel(picture, Page(), 1, 1)
     assert np.mean(shown[..., 0] - shown[..., 2] > 0.4) == pytest.approx(0.948 * percent_mined / 100, abs=0.005)
 
 
@@ -118,21 +110,21 @@ def test_libraries(name, invoke, two_steps, small):
     assert number_after("n_hard, above", result.stdout) == pytest.approx(expected.n_hard, rel=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("key", "stages"),
-    [
-        ("thresh_loss", "thresh"),
-        ("n_valid", "n_valid"),
-        ("n_min", "n_min"),
-        ("pixel_loss", "pixel_loss"),
-        ("pixel_loss_flat", "flattened"),
-        ("hard_losses", "hard_losses"),
-        ("n_hard", "n_hard, grad pixels"),
-        ("hard_mean", "hard_mean"),
-        ("value_printed", "value"),
-        ("value", "full value, grad value"),
-    ],
-)
+STAGES = {
+    "thresh_loss": "thresh",
+    "n_valid": "n_valid",
+    "n_min": "n_min",
+    "pixel_loss": "pixel_loss",
+    "pixel_loss_flat": "flattened",
+    "hard_losses": "hard_losses",
+    "n_hard": "n_hard, grad pixels",
+    "hard_mean": "hard_mean",
+    "value_printed": "value",
+    "value": "full value, grad value",
+}
+
+
+@pytest.mark.parametrize(("key", "stages"), STAGES.items())
 def test_missed_number(key, stages, invoke, monkeypatch, tmp_path):
     example = _walkthrough.load()
     example[key] = np.asarray(example[key])
@@ -162,34 +154,6 @@ def test_stage_missed(computed):
     assert not _walkthrough.Stage("", np.asarray([1.0, 2.0]), np.asarray(computed), 1.0).passed
 
 
-def test_worked_example_is_complete():
-    example = _walkthrough.load()
-    shapes = {key: np.shape(value) for key, value in example.items() if np.ndim(value)}
-    assert shapes == {
-        "logits": (2, 3, 4, 4),
-        "labels": (2, 4, 4),
-        "pixel_loss": (2, 4, 4),
-        "pixel_loss_flat": (32,),
-        "hard_losses": (28,),
-    }
-    numbers = {key: value for key, value in example.items() if np.ndim(value) == 0 and key != "about"}
-    assert numbers == {
-        "thresh": 0.7,
-        "ignore_index": 255,
-        "thresh_loss": 0.3567,
-        "n_valid": 32,
-        "n_min": 2,
-        "n_hard": 28,
-        "hard_mean": 1.3311,
-        "value_printed": 1.3311,
-        "value": 1.3310734033584595,
-    }
-    # The documented numbers among themselves.
-    assert np.ravel(example["pixel_loss"]).tolist() == example["pixel_loss_flat"]
-    assert [loss for loss in example["pixel_loss_flat"] if loss > 0.3567] == example["hard_losses"]
-    assert np.mean(example["hard_losses"]) == pytest.approx(example["value"], abs=5e-5)
-
-
 def test_training_stops_in_time(invoke, two_steps, monkeypatch):
     monkeypatch.setattr(_training, "Plan", lambda: NO_TIME)
     result = invoke("demo")
@@ -205,14 +169,8 @@ def test_progress_on_a_terminal(invoke, two_steps, monkeypatch):
 def test_picture_layout(photograph, mined_by_numpy):
     """Panels, titles, keys and captions lie on the page, and none lies on another."""
     page = _picture.draw(photograph, mined_by_numpy)
-    boxes = [part.get_tightbbox() for part in (*page.axes, *page.texts)]
-    assert len(boxes) == 4 + 1 + 3
-    for box in boxes:
-        assert box.x0 > 0
-        assert box.y0 > 0
-        assert box.x1 < Page().size[0]
-        assert box.y1 < Page().size[1]
-    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+    assert len(page.axes) + len(page.texts) == 4 + 1 + 3
+    assert overlapping(page) == []
 
 
 def test_classes_table(photograph, mined_by_numpy):

@@ -1,7 +1,8 @@
 """The picture of a trace: what it shows, of every library, and what it refuses."""
 
 import importlib
-import itertools
+import operator
+import re
 import sys
 from dataclasses import replace
 
@@ -19,9 +20,15 @@ from ohemloss._drawing._photo import photograph_of
 from ohemloss._drawing._view import view_of
 from tests import _processes
 from tests._cases import make
+from tests.tools._figures import overlapping
 
 LOGITS, LABELS = make("40% hard", shape=(2, 6, 7))
 NP_LABELS = np.asarray([[0, 1, 2], [255, 1, 1]])
+OTHER_SHAPES = ((3, 1, 2), (1, 2, 2), (2, 2), (1, 2, 3, 1))
+OTHER_SHAPE = (
+    "`image` must have the shape of the labels, (1, 2), and 3 or 4 channels last, or none: got {}. Resize it, or move "
+    "its axes."
+)
 IGNORED, BLUE, YELLOW, WHITE = (92, 92, 92), (0, 213, 255), (255, 207, 51), (255, 255, 255)
 
 
@@ -56,16 +63,6 @@ def bars(figure):
     valid, mined, _ = (patch.get_data() for patch in chart(figure).patches)
     np.testing.assert_array_equal(valid.edges, mined.edges)
     return valid.edges, valid.values, mined.values
-
-
-def overlapping(figure):
-    """Find the parts of a page that lie on another, or not on the page."""
-    parts = [*figure.axes, *figure.texts]
-    boxes = {f"{part}": part.get_tightbbox() for part in parts}
-    page = figure.bbox
-    outside = [name for name, box in boxes.items() if not (page.x0 < box.x0 and page.y0 < box.y0)]
-    outside += [name for name, box in boxes.items() if not (box.x1 < page.x1 and box.y1 < page.y1)]
-    return outside + [(a, b) for a, b in itertools.combinations(boxes, 2) if boxes[a].overlaps(boxes[b])]
 
 
 class TestLibraries:
@@ -207,35 +204,18 @@ class TestMaps:
         assert photograph_of(np.asarray([[0.0, 0.003, 0.5, 1.0]]), (1, 4)).tolist() == [[0, 1, 128, 255]]
 
     @pytest.mark.parametrize(
-        ("image", "error", "message"),
+        ("image", "message"),
         [
-            (
-                np.zeros((3, 1, 2), np.uint8),
-                ValueError,
-                (
-                    r"`image` must have the shape of the labels, \(1, 2\), and 3 or 4 channels last, or none: "
-                    r"got \(3, 1, 2\)\. Resize it, or move its axes\."
-                ),
-            ),
-            (
-                np.zeros((1, 2, 2), np.uint8),
-                ValueError,
-                r"`image` must have the shape of the labels, .*got \(1, 2, 2\)",
-            ),
-            (np.zeros((2, 2), np.uint8), ValueError, r"`image` must have the shape of the labels, .*got \(2, 2\)"),
-            (np.zeros((1, 2, 3, 1), np.uint8), ValueError, r"`image` must have the shape of the labels"),
-            (np.zeros((1, 2), int), TypeError, r"`image` must be uint8, or floats from 0 to 1: got int64\. Convert it"),
-            (
-                np.asarray([[-0.5, 2.0]]),
-                ValueError,
-                r"`image` in floats must lie in \[0, 1\]: got -0.5 to 2\. Scale it first",
-            ),
-            (np.asarray([[0.0, np.nan]]), ValueError, r"`image` in floats must lie in \[0, 1\]: got nan to nan"),
-            (object(), TypeError, r"cannot read the values of `object`"),
+            *((np.zeros(shape, np.uint8), OTHER_SHAPE.format(shape)) for shape in OTHER_SHAPES),
+            (np.asarray([[-0.5, 2.0]]), "`image` in floats must lie in [0, 1]: got -0.5 to 2. Scale it first"),
+            (np.asarray([[0.0, np.nan]]), "`image` in floats must lie in [0, 1]: got nan to nan"),
+            (np.zeros((1, 2), int), "`image` must be uint8, or floats from 0 to 1: got int64. Convert it"),
+            (object(), "cannot read the values of `object`"),
         ],
     )
-    def test_photographs_that_do_not_fit(self, image, error, message):
-        with pytest.raises(error, match=f"^{message}"):
+    def test_photographs_that_do_not_fit(self, image, message):
+        error = TypeError if "int64" in message or "object" in message else ValueError
+        with pytest.raises(error, match=f"^{re.escape(message)}"):
             trace_of([[0, 1]], [[0.1, 0.1]]).plot(image)
 
 
@@ -263,22 +243,14 @@ class TestPalette:
         assert key[0] == f"class number 248 of a...  {148 / n:.1%}"
         assert key[8:] == [f"140 other classes  {rest / n:.1%}", f"ignored  {149 / len(labels):.1%} of all"]
 
-    def test_ignored_label_between_others(self):
-        labels = np.asarray([0, 1, 2])
-        palette = _palette.palette_of(labels, labels != 1)
-        assert palette.paint(labels, labels != 1).tolist() == [[201, 204, 209], list(WHITE), [213, 94, 0]]
-
-    @pytest.mark.parametrize(
-        ("labels", "n_classes", "names", "key"),
-        [
-            (np.arange(1, 11), 11, None, ["class 8  10.0%", "2 other classes  20.0%"]),
-            (np.asarray([700, 700, -3]), 1000, ["a"], ["class 700  66.7%", "class -3  33.3%"]),
-        ],
-    )
-    def test_key(self, labels, n_classes, names, key):
+    def test_key(self):
         """One class too many; and few classes with large or negative numbers."""
-        palette = _palette.palette_of(labels, labels < n_classes)
-        assert [patch.get_label() for patch in palette.key(names)][-2:] == key
+        for labels, names, key in (
+            (np.arange(1, 11), None, ["class 8  10.0%", "2 other classes  20.0%"]),
+            (np.asarray([700, 700, -3]), ["a"], ["class 700  66.7%", "class -3  33.3%"]),
+        ):
+            palette = _palette.palette_of(labels, labels < 1000)
+            assert [patch.get_label() for patch in palette.key(names)][-2:] == key
 
     def test_colours_of_labels_out_of_range(self):
         """What a GPU could not refuse: it has a colour of its own, too."""
@@ -297,10 +269,8 @@ class TestHistogram:
         assert np.sum(valid) == 500 - np.sum(losses < edges[0])
         assert np.sum(losses < edges[0]) == 3
         assert "0.6% of the valid pixels lie left of this scale." in texts(figure)
-
-    def test_of_few_pixels_all_are_shown(self):
-        losses = np.geomspace(0.01, 4, 20)[None]
-        assert np.sum(bars(trace_of(np.zeros((1, 20), int), losses).plot())[1]) == 20
+        few = np.geomspace(0.01, 4, 20)[None]  # all are shown
+        assert np.sum(bars(trace_of(np.zeros((1, 20), int), few).plot())[1]) == 20
 
     def test_two_lines(self):
         """Too few are hard, so the cut is the loss of the last that is mined."""
@@ -315,11 +285,9 @@ class TestHistogram:
     def test_one_line(self):
         axes = chart(trace_of([[0, 0]], [[0.1, 0.5]]).plot())
         assert [text.get_text() for text in axes.texts] == ["threshold = cut 0.3567"]
-
-    def test_no_threshold(self):
-        trace = trace_of([[0, 0]], [[0.1, 0.5]], thresh=None, min_kept=0)
-        assert not chart(trace.plot()).texts
-        assert "mined 0 (0.0%)" in texts(trace.plot())
+        without = trace_of([[0, 0]], [[0.1, 0.5]], thresh=None, min_kept=0).plot()
+        assert not chart(without).texts
+        assert "mined 0 (0.0%)" in texts(without)
 
     def test_negative_losses(self):
         """A linear scale, from the smallest on."""
@@ -336,12 +304,11 @@ class TestHistogram:
         _, valid, mined = bars(explain(np.zeros((1, 2, n)), np.zeros((1, n), int), **options).plot())
         assert (np.max(valid), np.max(mined)) == (n, n if not options else 0)
 
-    def test_losses_of_0(self):
+    @pytest.mark.parametrize(("n", "share"), [(9, "90.0%"), (10, "100.0%")])
+    def test_losses_of_0(self, n, share):
         """What a sure model has many of: left of the scale, and said so."""
-        trace = explain(np.asarray([[[200.0] * 9 + [0.0], [0.0] * 10]]), np.zeros((1, 10), int))
-        assert "90.0% of the valid pixels lie left of this scale." in texts(trace.plot())
-        everywhere = explain(np.asarray([[[200.0], [0.0]]]), np.zeros((1, 1), int))
-        assert "100.0% of the valid pixels lie left of this scale." in texts(everywhere.plot())
+        trace = explain(np.asarray([[[200.0] * n + [0.0] * (10 - n), [0.0] * 10]]), np.zeros((1, 10), int))
+        assert f"{share} of the valid pixels lie left of this scale." in texts(trace.plot())
 
     def test_cut_of_0(self):
         """Beside no number on a logarithmic scale."""
@@ -371,31 +338,54 @@ class TestHistogram:
         assert names[0].xy[1] != names[1].xy[1]
 
 
+# Logits, labels, options, and what the page says.
+WORDS = {
+    "ties": (
+        np.zeros((1, 3, 8)),
+        [[0] * 8],
+        {"thresh": None, "min_kept": 2},
+        "mined 2 (25.0%)",
+        "8 of 8 valid pixels (100.0%) are mined or tied here.\nThose that tie at the cut weigh 0.25 each.",
+        "mined or tied  8",
+    ),
+    "ignored and mined": (
+        np.zeros((1, 2, 4)),
+        [[0, 255, 255, 255]],
+        {"min_kept": 1.0, "rule": MiningRule(pool="all")},
+        "So are 3 ignored pixels, with a loss of 0.",
+        "mined 4 (100.0%)",
+    ),
+    "not reduced": (LOGITS, LABELS, {"reduction": "none"}, "value one for each pixel"),
+    "tiny share": (np.zeros((1, 2, 5000)), [[1] + [0] * 4999], {}, "class 1  <0.1%"),
+    "all ignored": (
+        np.zeros((1, 2, 3, 4)),
+        [[[255] * 4] * 3],
+        {},
+        "value 0    n_valid 0    n_min 0    n_hard 0    mined 0 (0.0%)",
+        *("Every pixel is ignored.", "no pixel to count", "ignored  100.0% of all", "valid  0"),
+    ),
+}
+
+
 class TestNumbers:
     def test_of_the_batch(self):
-        figure = explain(LOGITS, LABELS).plot(index=-1)
-        trace = explain(LOGITS, LABELS)
-        n = int(np.sum(LABELS != 255))
-        assert (
-            f"value {float(trace.value):.5g}    n_valid {n}    n_min {n // 16}    n_hard {int(trace.n_hard)}    "
-            f"mined {int(trace.cut.count)} ({int(trace.cut.count) / n:.1%})"
-        ) in texts(figure)
-        assert "Image 1 of 2, counted from 0. The numbers and the histogram are those of the whole batch." in texts(
-            figure
-        )
+        figure, trace = explain(LOGITS, LABELS).plot(index=-1), explain(LOGITS, LABELS)
+        n, count = int(np.sum(LABELS != 255)), int(trace.cut.count)
+        numbers = f"value {float(trace.value):.5g}    n_valid {n}    n_min {n // 16}    n_hard {int(trace.n_hard)}"
+        assert f"{numbers}    mined {count} ({count / n:.1%})" in texts(figure)
+        scope = "The numbers and the histogram are those of the whole batch."
+        assert f"Image 1 of 2, counted from 0. {scope}" in texts(figure)
         assert np.sum(bars(figure)[1]) == n
         np.testing.assert_array_equal(panels(figure)[0] == WHITE, np.repeat((LABELS[1] == 255)[..., None], 3, -1))
 
     def test_of_each_image(self):
         """Of a rule that selects per image all numbers are those of the image, but the value."""
-        rule = MiningRule(per_image="select")
-        trace, alone = explain(LOGITS, LABELS, rule=rule), explain(LOGITS[1:], LABELS[1:])
+        trace, alone = explain(LOGITS, LABELS, rule=MiningRule(per_image="select")), explain(LOGITS[1:], LABELS[1:])
         view, expected = view_of(trace, 1), view_of(alone, 0)
-        for name in ("n_valid", "n_min", "n_hard", "count", "tie_weight"):
-            assert getattr(view, name) == getattr(expected, name)
-        np.testing.assert_array_equal(view.ranked.scores, expected.ranked.scores)
-        np.testing.assert_array_equal(view.ranked.mined, expected.ranked.mined)
-        assert view.ranked.cut == expected.ranked.cut
+        numbers = operator.attrgetter("n_valid", "n_min", "n_hard", "count", "tie_weight", "ranked.cut")
+        assert numbers(view) == numbers(expected)
+        for name in ("scores", "mined"):
+            np.testing.assert_array_equal(getattr(view.ranked, name), getattr(expected.ranked, name))
         figure = trace.plot(index=1)
         assert "Image 1 of 2, counted from 0. The numbers are those of this image; the value is" in texts(figure)
         assert "The losses of the image" in texts(figure)
@@ -409,45 +399,18 @@ class TestNumbers:
         edges, valid, _ = bars(figure)
         np.testing.assert_array_equal(valid, np.histogram(explain(LOGITS, LABELS).pixel_loss[LABELS != 255], edges)[0])
 
-    def test_ties(self):
-        figure = explain(np.zeros((1, 3, 8)), np.zeros((1, 8), int), thresh=None, min_kept=2).plot()
-        assert "mined 2 (25.0%)" in texts(figure)
-        assert (
-            "8 of 8 valid pixels (100.0%) are mined or tied here.\nThose that tie at the cut weigh 0.25 each."
-            in texts(figure)
-        )
-        assert "mined or tied  8" in texts(figure)
-
-    @pytest.mark.parametrize(
-        ("logits", "labels", "options", "words"),
-        [
-            (
-                np.zeros((1, 2, 4)),
-                np.asarray([[0, 255, 255, 255]]),
-                {"min_kept": 1.0, "rule": MiningRule(pool="all")},
-                ["So are 3 ignored pixels, with a loss of 0.", "mined 4 (100.0%)"],
-            ),
-            (LOGITS, LABELS, {"reduction": "none"}, ["value one for each pixel"]),
-            (np.zeros((1, 2, 5000)), np.arange(5000)[None] == 0, {}, ["class 1  <0.1%"]),
-            (
-                np.zeros((1, 2, 3, 4)),
-                np.full((1, 3, 4), 255),
-                {},
-                [
-                    "value 0    n_valid 0    n_min 0    n_hard 0    mined 0 (0.0%)",
-                    *("Every pixel is ignored.", "no pixel to count", "ignored  100.0% of all", "valid  0"),
-                ],
-            ),
-        ],
-        ids=["ignored and mined", "not reduced", "tiny share", "all ignored"],
-    )
-    def test_words(self, logits, labels, options, words):
-        figure = explain(logits, labels.astype(np.int64), **options).plot()
+    @pytest.mark.parametrize("case", WORDS)
+    def test_words(self, case):
+        logits, labels, options, *words = WORDS[case]
+        figure = explain(logits, np.asarray(labels), **options).plot()
         for sentence in words:
             assert sentence in texts(figure)
-        if np.all(labels == 255):
+        if case == "all ignored":
             assert np.all(panels(figure)[0] == WHITE)
             assert np.all(panels(figure)[1] == IGNORED)
+
+
+OUTSIDE = "`index` must lie in the labels of shape {}: got {}."
 
 
 class TestShapes:
@@ -483,23 +446,16 @@ class TestShapes:
     @pytest.mark.parametrize(
         ("shape", "index", "message"),
         [
-            ((2, 3, 4), 2, r"`index` must lie in the labels of shape \(2, 3, 4\): got 2"),
-            ((2, 3, 4), -3, r"`index` must lie in the labels of shape \(2, 3, 4\): got -3"),
-            ((2, 3, 4), (0, 1), r"`index` for labels of shape \(2, 3, 4\) must be 1 integers, .*\(0,\): got \(0, 1\)"),
-            (
-                (2, 3, 4, 5),
-                0,
-                r"`index` for labels of shape \(2, 3, 4, 5\) must be 2 integers, for instance \(0, 0\): got 0",
-            ),
-            ((3, 4), 1, r"`index` for labels of shape \(3, 4\) must be left out, since they are drawn whole: got 1"),
-            ((2, 0, 4), 0, r"`plot` must have pixels to draw: got labels of shape \(2, 0, 4\)"),
-            ((0, 3, 4), 0, r"`index` must lie in the labels of shape \(0, 3, 4\): got 0"),
-            ((0,), 0, r"`plot` must have pixels to draw: got labels of shape \(0,\)"),
+            *((shape, index, OUTSIDE) for shape, index in (((2, 3, 4), 2), ((2, 3, 4), -3), ((0, 3, 4), 0))),
+            ((2, 3, 4), (0, 1), "`index` for labels of shape {} must be 1 integers, for instance (0,): got {}."),
+            ((2, 3, 4, 5), 0, "`index` for labels of shape {} must be 2 integers, for instance (0, 0): got {}."),
+            ((3, 4), 1, "`index` for labels of shape {} must be left out, since they are drawn whole: got {}."),
+            *((shape, 0, "`plot` must have pixels to draw: got labels of shape {}.") for shape in ((2, 0, 4), (0,))),
         ],
     )
     def test_index_that_is_not_there(self, shape, index, message):
         trace = explain(np.zeros((*shape, 2)), np.zeros(shape, int), axis=-1)
-        with pytest.raises(ValueError, match=f"^{message}\\.$"):
+        with pytest.raises(ValueError, match=f"^{re.escape(message.format(shape, index))}$"):
             trace.plot(index=index)
 
     @pytest.mark.parametrize(
