@@ -49,8 +49,8 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     with contextlib.chdir(folder):
         result = _commands.run(*ON_NUMPY, "--json", "a.json", "--html", "a.html")
-    text, html = ((folder / name).read_text(encoding="utf-8") for name in ("a.json", "a.html"))
-    return types.SimpleNamespace(result=result, text=text, html=html)
+    text = (folder / "a.json").read_text(encoding="utf-8")
+    return types.SimpleNamespace(result=result, text=text, page=Page.of(folder / "a.html"))
 
 
 @pytest.fixture
@@ -63,9 +63,8 @@ def run_only(monkeypatch, *chosen):
     """Run on some cases alone."""
     for name in ("cases", "cases_of_one_shape"):
         every = getattr(_cases, name)
-        monkeypatch.setattr(
-            _ways, name, lambda dtype, every=every: tuple(case for case in every(dtype) if case.name in chosen)
-        )
+        some = lambda dtype, every=every: tuple(case for case in every(dtype) if case.name in chosen)
+        monkeypatch.setattr(_ways, name, some)
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ class TestOutput:
         assert (cell["value_error"], cell["gradient_error"], cell["gradient_hash"]) == (0.0, None, None)
 
     def test_html(self, whole):
-        page = Page.of(whole.html)
+        page = whole.page
         assert page.title == "ohemloss check: passed"
         assert "All 6 rows are within the tolerance." in page.text
         for told in (*_cases.names().values(), FINGERPRINT, np.__version__, "epsilon", "float64 reference"):
@@ -211,30 +210,25 @@ class TestOutput:
 class Page(HTMLParser):
     """A page of HTML: every tag is closed where it should be, and nothing is loaded from elsewhere."""
 
-    EMPTY = frozenset({"meta"})
-
     def __init__(self):
         super().__init__()
-        self.open, self.words, self.headings, self.maps, self.title, self.kind = [], [], [], [], "", ""
+        self.open, self.headings, self.maps, self.text, self.title, self.kind = [], [], [], "", "", ""
 
     @classmethod
-    def of(cls, html):
-        page = cls()
+    def of(cls, path):
+        """Read a file, whole."""
+        page, html = cls(), path.read_text(encoding="utf-8")
         page.feed(html)
         page.close()
         assert page.open == []
         assert not re.search(r"https?:|url\(|@import|javascript", html)
         return page
 
-    @property
-    def text(self):
-        return "".join(self.words)
-
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
         assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base", "form")
         assert not set(given) & {"src", "href", "style"} | {name for name in given if name.startswith("on")}
-        if tag not in self.EMPTY:
+        if tag != "meta":
             self.open.append(tag)
         if given.get("class") == "heat":
             self.maps.append([])
@@ -247,12 +241,13 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
-        if self.open and self.open[-1] == "title":
+        self.text += data
+        tag = self.open[-1] if self.open else ""
+        if tag == "title":
             self.title = data
-        if self.open and self.open[-1] == "h2":
+        elif tag == "h2":
             self.headings.append(data)
-        if self.open and self.open[-1] == "td" and self.maps and self.maps[-1] and "s" in self.kind:
+        elif tag == "td" and self.maps and self.maps[-1] and "s" in self.kind:
             self.maps[-1][-1].append((self.kind, data))
 
 
@@ -265,7 +260,7 @@ class TestAgainst:
             (tmp_path / "there.json").write_text(json.dumps(told), encoding="utf-8")
             result = invoke(*ON_NUMPY, "--against", "there.json", "--html", "b.html")
             assert result.exit_code == 0
-            return result.stdout, Page.of((tmp_path / "b.html").read_text(encoding="utf-8"))
+            return result.stdout, Page.of(tmp_path / "b.html")
 
         return run
 
@@ -289,12 +284,12 @@ class TestAgainst:
         cells[2][3] |= {"value_bits": bits, "value": struct.unpack(">f", bytes.fromhex(bits))[0]}
         output, page = compare()
         for line in (
-            r"numpy cpu float16 eager +1 +inf +inf +0\.\d\d +- +-$",
-            r"numpy cpu float16 closed form +1 +0 .* 0\.50 +0\.3\d$",
-            r"numpy cpu float32 eager +1 +0\.[5-9]\d ",
-            r"numpy cpu float32 eager, 3 % hard: 1\.44\d+ to 1\.44\d+$",
+            r"float16 eager +1 +inf +inf +0\.\d\d +- +-",
+            r"float16 closed form +1 +0 .* 0\.50 +0\.3\d",
+            r"float32 eager +1 +0\.[5-9]\d .*",
+            r"float32 eager, 3 % hard: 1\.44\d+ to 1\.44\d+",
         ):
-            assert re.search(f"^{line}", output, re.MULTILINE), line
+            assert re.search(f"^numpy cpu {line}$", output, re.MULTILINE), line
         for words in (
             "there: E: no & <b>",
             "documented: error of the gradient 0.5 to 0.3",
@@ -434,7 +429,6 @@ class TestBrokenLibraries:
         ("error", "sentence"),
         [
             (RuntimeError("libdriver.so: no\nand more"), "cannot be imported: RuntimeError: libdriver.so: no"),
-            (ImportError("half of it"), "cannot be imported: ImportError: half of it"),
             (ModuleNotFoundError("no", name="stub_parts"), "cannot be used: `stub_parts` is not installed."),
         ],
     )
@@ -473,7 +467,7 @@ class TestBrokenLibraries:
         if works:
             device, way = works.split(maxsplit=1)
             assert re.search(rf"^stub +{device} +float32 +{way} .* ok *$", result.stdout, re.MULTILINE)
-        assert Page.of((tmp_path / "a.html").read_text(encoding="utf-8")).title == "ohemloss check: FAILED"
+        assert Page.of(tmp_path / "a.html").title == "ohemloss check: FAILED"
         if sentence == NO_COMPILER:
             assert invoke(*STUB, "--quick").exit_code == 0
 
@@ -508,7 +502,7 @@ class TestBrokenLibraries:
         serve(monkeypatch, value_and_grad=lambda *call: wrong(*_composite.value_and_grad(*call)), supports=EVERY)
         result = self.failed(invoke(*STUB, "--html", "a.html"), "FAILED: 1 of 2 rows.")
         assert re.search(sentence, prose(result.stdout))
-        page = Page.of((tmp_path / "a.html").read_text(encoding="utf-8"))
+        page = Page.of(tmp_path / "a.html")
         missed = [text for rows in page.maps for row in rows for kind, text in row if kind == "miss"]
         assert missed
         assert all(text.startswith("✕") for text in missed)
@@ -522,11 +516,9 @@ class TestBrokenLibraries:
             supports=EVERY,
         )
         assert invoke(*STUB, "--html", "a.html").exit_code == 1
-        html = (tmp_path / "a.html").read_text(encoding="utf-8")
-        page = Page.of(html)
+        page = Page.of(tmp_path / "a.html")
         assert page.title == "ohemloss check: FAILED"
         assert page.text.count(evil) == 18
-        assert "<script" not in html
         assert [kind for kind, _ in page.maps[0][0]] == ["miss"] * 5
         assert page.maps[0][0][0][1] == "✕"
 
@@ -602,38 +594,23 @@ class TestWhatIsNoFailure:
         assert result.stdout.splitlines()[-1].startswith("FAILED: cupy.")
 
 
-def floats(xp, device=None):
-    """Find the dtypes of a device: those that come back, whatever the library says."""
-    return _site.floats(_site.Site(xp, Place(device=device, label="")))
-
-
-class TestDtypes:
-    @pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
-    def test_asked_for(self):
-        there, absent = floats(pytest.importorskip("jax").numpy)
-        assert there == ["float16", "bfloat16", "float32"]
-        assert absent == {"float64": "asked for, it comes back as float32"}
-
-    def test_refused(self):
-        strict = pytest.importorskip("array_api_strict")
-        there, absent = floats(strict, strict.Device("no_float64"))
-        assert there == ["float32"]
-        assert absent["float16"] == absent["bfloat16"] == "the library does not name it"
-        assert absent["float64"].startswith("ValueError: ")
-
-
 class TestDevices:
     """What backends tell of devices that are not here."""
 
-    @pytest.mark.parametrize("name", ["dask.array", "mlx.core", "ndonnx"])
+    @pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
+    @pytest.mark.parametrize("name", ["dask.array", "jax", "mlx.core", "ndonnx"])
     def test_of_other_libraries(self, name):
+        """A dtype is there if it comes back, whatever the library says."""
         pytest.importorskip(name)
         found = _find.find(name)
-        (place,) = found.places
+        place = found.places[0]
         assert found.status == "here"
         assert " at 0x" not in place.label
-        there, _ = _site.floats(_site.Site(found.xp, place))
-        assert "float32" in there
+        dtypes, absent = _site.floats(_site.Site(found.xp, place))
+        assert "float32" in dtypes
+        if name == "jax":
+            assert dtypes == ["float16", "bfloat16", "float32"]
+            assert absent == {"float64": "asked for, it comes back as float32"}
 
     def test_of_pytorch(self, monkeypatch):
         torch = pytest.importorskip("torch")
@@ -767,8 +744,12 @@ class TestLibraries:
         assert "All 16 rows" in result.stdout
         assert max(map(len, result.stdout.splitlines())) <= 80
         (library,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["libraries"]
-        labels = [device["label"] for device in library["devices"]]
-        assert labels == ["CPU_DEVICE", "device1", "device2", "no_float64", "no_x64"]
+        devices = {device["label"]: device for device in library["devices"]}
+        assert list(devices) == ["CPU_DEVICE", "device1", "device2", "no_float64", "no_x64"]
+        absent = devices["no_float64"]["absent"]
+        assert devices["no_float64"]["dtypes"] == ["float32"]
+        assert absent["float16"] == absent["bfloat16"] == "the library does not name it"
+        assert absent["float64"].startswith("ValueError: ")
         assert library["versions"] == {"array_api_strict": strict.__version__}
 
 
