@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import ohemloss
 from ohemloss import MiningRule, explain
-from ohemloss._drawing import _host, _palette
+from ohemloss._drawing import _histogram, _host, _palette
 from ohemloss._drawing._photo import photograph_of
 from ohemloss._drawing._view import view_of
 from tests import _processes
@@ -252,6 +252,11 @@ class TestPalette:
             palette = _palette.palette_of(labels, labels < 1000)
             assert [patch.get_label() for patch in palette.key(names)][-2:] == key
 
+    def test_ignored_label_between_others(self):
+        labels = np.asarray([0, 1, 2])
+        palette = _palette.palette_of(labels, labels != 1)
+        assert palette.paint(labels, labels != 1).tolist() == [[201, 204, 209], list(WHITE), [213, 94, 0]]
+
     def test_colours_of_labels_out_of_range(self):
         """What a GPU could not refuse: it has a colour of its own, too."""
         for labels in (np.asarray([8, -1]), np.asarray([700, -3])):
@@ -318,6 +323,18 @@ class TestHistogram:
         figure = trace.plot()
         assert "The cut, 0, lies left of this scale." in texts(figure)
         assert [text.get_text() for text in chart(figure).texts] == ["threshold 0.3567"]
+
+    @pytest.mark.parametrize(("cut", "thresh"), [(0.3, 7.0), (0.01, 0.01), (7.0, 7.0), (np.inf, 0.02), (0.3, np.inf)])
+    @pytest.mark.parametrize("lowest", [0.1, -2.0])
+    def test_edges(self, cut, thresh, lowest):
+        """All marks are on the scale, of equal bars, and none of them is on both sides of the cut."""
+        edges = _histogram._edges(np.asarray([lowest, 0.5, 0.6]), cut, thresh)
+        marks = [mark for mark in (cut, thresh, 0.6, lowest) if np.isfinite(mark)]
+        assert edges[0] <= min(marks) < max(marks) <= edges[-1]
+        widths = np.diff(edges if lowest < 0 else np.log(edges))
+        np.testing.assert_allclose(widths, widths[0])
+        assert 12 <= len(widths) <= 14
+        assert np.isinf(cut) or np.min(np.abs(edges - cut)) < 1e-12
 
     def test_room_for_the_names(self):
         """A line near the right edge has its name on the left, where it may cross another line, but no name."""
