@@ -13,6 +13,7 @@ from tests.conformance._case import Case
 NEVER = 2**62
 # From how many logits machine code serves a call.
 WORKERS = {"blocks": NEVER, "machine code": 0}
+MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @contextlib.contextmanager

@@ -12,11 +12,10 @@ import ohemloss
 from tests._cases import REGIMES, make, make_small
 from tests.conformance._layouts import LAYOUTS, RESIZED, padded
 
-from ._workers import WORKERS, check, cut, serving
+from ._workers import MODES, WORKERS, check, cut, serving
 
 # One of logits that are resized, whose labels lie as they are.
 LAID = LAYOUTS | {"NHCW": lambda x, y: (np.ascontiguousarray(np.moveaxis(x, 1, 2)), y, 2)}
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def order(array):
@@ -105,11 +104,21 @@ def resized_calls(draw):
     return logits.astype(draw(st.sampled_from(["float16", "float32", "float64"]))), labels, sizes, options
 
 
-@hypothesis.given(st.one_of(calls(), resized_calls()))  # pyright: ignore[reportCallIssue]
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
-def test_drawn_calls(call):
+def check_both(call):
     x, labels, sizes, options = call
     for worker in WORKERS:
         with contextlib.suppress(pytest.skip.Exception), serving(worker), pytest.MonkeyPatch.context() as patch:
             cut(patch, **sizes)
             check(x, labels, **options)
+
+
+@hypothesis.given(calls())  # pyright: ignore[reportCallIssue]
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+def test_drawn_calls(call):
+    check_both(call)
+
+
+@hypothesis.given(resized_calls())  # pyright: ignore[reportCallIssue]
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+def test_drawn_resized_calls(call):
+    check_both(call)
