@@ -119,14 +119,6 @@ def test_second_derivative(call):
     np.testing.assert_allclose(twice, (ahead - behind) / 2e-6, rtol=1e-4, atol=1e-8)
 
 
-def test_without_a_gradient(call):
-    for mode in (torch.inference_mode, torch.no_grad):
-        with mode():
-            value = call.loss()
-            assert not value.requires_grad
-        np.testing.assert_allclose(value, call.case.expected.value, **call.case.value_tolerance("float32"))
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_halves_are_rounded_once(worker, cut_small, dtype):
     """Also where several chunks add to a logit: it is the gradient in float32, rounded."""

@@ -139,8 +139,8 @@ class TestRun:
             is_over = who == "caller" and returned.wait(0.05)
             done.extend([is_over, *jobs])
 
-        with monkeypatch.context() as patch, pytest.raises(KeyError):
-            patch.setattr(_threads, "deque", Jobs)
+        monkeypatch.setattr(_threads, "deque", Jobs)
+        with pytest.raises(KeyError):
             _threads.run(work, range(500), 2)
         returned.set()
         assert done == [False]
