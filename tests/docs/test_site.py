@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def extensions(project):
 def python(extensions, tmp_path):
     """Run Python where the extensions can be imported."""
     environment = os.environ | {"PYTHONPATH": str(extensions)}
-    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
     return lambda *arguments: subprocess.run([sys.executable, *arguments], check=False, **options)
 
 
