@@ -3,7 +3,8 @@
 import itertools
 import json
 import sys
-import unittest.mock
+from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,33 +12,17 @@ import pytest
 import ohemloss
 from tests import _processes
 
-pytest.importorskip("benchmarks", reason="the sources are not here")
 for _name in ("torch", "jax", "optax", "rich"):
     pytest.importorskip(_name)
 
 import jax
 import torch
 
-from benchmarks import (
-    __main__ as command,
-)
-from benchmarks import (
-    _baselines,
-    _baselines_torch,
-    _calls,
-    _cases,
-    _data,
-    _gpu,
-    _gpu_others,
-    _gpu_resized,
-    _memory,
-    _resized,
-    _targets,
-    _timing,
-    gpu,
-)
+from benchmarks import __main__ as command
+from benchmarks import _baselines, _baselines_torch, _calls, _cases, _data, _memory, _resized, _targets, _timing
 from benchmarks._results import Results
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = (2, 5, 48, 64)
 ONCE = _timing.Rounds(warm=0, least=1, most=1, seconds=0)
 TINY = _cases.Sizes(
@@ -49,15 +34,6 @@ TINY = _cases.Sizes(
     line=(8, 2, 16, 16),
     resized=(((1, 3, 4, 4), 4), ((1, 5, 2, 3), 8)),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Of arrays as small as these, threads would only wait for each other."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(params=_data.REGIMES, ids=str)
@@ -110,67 +86,56 @@ def test_eager_on_enlarged_logits_is_ours():
         torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-6)
 
 
-def all_mined(logits, labels):
-    return ohemloss.ohem_cross_entropy(logits, labels, thresh=None, min_kept=1.0)
+def by_torch(loss, **options):
+    """Give value and gradient of a loss on tensors."""
+
+    def run(logits, labels):
+        logits = torch.from_numpy(logits).requires_grad_()
+        value = loss(logits, torch.from_numpy(labels), **options)
+        return value.detach().numpy(), torch.autograd.grad(value, logits)[0].numpy()
+
+    return run
 
 
-def hrnet(min_kept):
-    return ohemloss.recipes.hrnet(ignore_label=255, thres=0.7, min_kept=min_kept)
+def by_jax(loss):
+    """The same of a loss on arrays of JAX, compiled once for data of each kind."""
+    compiled = jax.jit(jax.value_and_grad(loss))
+    return lambda logits, labels: compiled(logits, labels.astype(np.int32))
+
+
+# A baseline, and what must be the same.
+OURS = ohemloss.ohem_cross_entropy
+BASELINES = {
+    "eager": (by_torch(_baselines_torch.eager), by_torch(OURS)),
+    "plain": (by_torch(_baselines_torch.plain), by_torch(OURS, thresh=None, min_kept=1.0)),
+    "naive": (_baselines.numpy_value_and_grad, ohemloss.value_and_grad),
+    "optax": (by_jax(_baselines.optax_loss()), by_jax(lambda x, y: OURS(x, y, min_kept=y.size // 16))),
+}
+for _count in (1, 500, 10**6):
+    _hrnet = ohemloss.recipes.hrnet(ignore_label=255, thres=0.7, min_kept=_count)
+    BASELINES[f"hrnet, {_count}"] = by_torch(_baselines_torch.hrnet, min_kept=_count), by_torch(_hrnet)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_are_ours(name, data):
+    (value, gradient), (expected, expected_gradient) = (loss(data.logits, data.labels) for loss in BASELINES[name])
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert gradient.dtype == np.float32
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-9)
+    if name == "naive":
+        assert _baselines.numpy_loss(data.logits, data.labels) == value
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "ours"),
-    [
-        ("eager", (), ohemloss.ohem_cross_entropy),
-        ("plain", (), all_mined),
-        *(("hrnet", (min_kept,), hrnet(min_kept)) for min_kept in (1, 500, 10**6)),
-    ],
+    ("warm", "least", "most", "seconds", "rounds"), [(2, 3, 3, 2.5, 3), (0, 2, 6, 0.0, 2), (0, 2, 6, 1e9, 6)]
 )
-def test_baselines_of_pytorch(name, options, ours, data):
-    logits, labels = torch.from_numpy(data.logits).requires_grad_(), torch.from_numpy(data.labels)
-    values = [getattr(_baselines_torch, name)(logits, labels, *options), ours(logits, labels)]
-    gradients = [torch.autograd.grad(value, logits)[0] for value in values]
-    torch.testing.assert_close(*values, rtol=1e-5, atol=0)
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-9)
-
-
-def test_naive_is_ours(data):
-    value, gradient = ohemloss.value_and_grad(data.logits, data.labels)
-    naive, naive_gradient = _baselines.numpy_value_and_grad(data.logits, data.labels)
-    assert naive == pytest.approx(float(value), rel=1e-5)
-    assert _baselines.numpy_loss(data.logits, data.labels) == naive
-    assert naive_gradient.dtype == np.float32
-    np.testing.assert_allclose(naive_gradient, gradient, rtol=1e-4, atol=1e-9)
-
-
-def test_optax_is_ours():
-    """Of data of each kind, as they come: the loss is compiled once."""
-
-    def ours(logits, labels):
-        return ohemloss.ohem_cross_entropy(logits, labels, min_kept=labels.size // 16)
-
-    compiled = [jax.jit(jax.value_and_grad(loss)) for loss in (_baselines.optax_loss(), ours)]
-    for hard in _data.REGIMES:
-        data = _data.make(SHAPE, hard)
-        found = [loss(data.logits, data.labels.astype(np.int32)) for loss in compiled]
-        (value, gradient), (expected, expected_gradient) = found
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-9)
-
-
-def test_variants_are_called_in_turn():
+def test_variants_are_called_in_turn(warm, least, most, seconds, rounds):
+    """Until their number or the seconds are used up."""
     order = []
-    variants = {name: lambda name=name: order.append(name) for name in "abc"}
-    times = _timing.interleave(variants, _timing.Rounds(warm=2, least=3, most=3))
-    assert order == list("abc") * 5
-    assert {name: len(seconds) for name, seconds in times.seconds.items()} == dict.fromkeys("abc", 3)
-
-
-@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 2), (1e9, 6)])
-def test_rounds_end_with_the_seconds(seconds, rounds):
-    calls = []
-    _timing.interleave({"a": lambda: calls.append(1)}, _timing.Rounds(warm=0, least=2, most=6, seconds=seconds))
-    assert len(calls) == rounds
+    variants = {name: partial(order.append, name) for name in "abc"}
+    times = _timing.interleave(variants, _timing.Rounds(warm=warm, least=least, most=most, seconds=seconds))
+    assert order == list("abc") * (warm + rounds)
+    assert {name: len(found) for name, found in times.seconds.items()} == dict.fromkeys("abc", rounds)
 
 
 def test_medians_and_ratios():
@@ -185,18 +150,16 @@ def test_layouts(layout):
     data = _data.make(SHAPE, 0.4)
     logits, labels = _calls._laid_out(torch.from_numpy(data.logits), torch.from_numpy(data.labels), layout)
     assert logits.is_contiguous() == (layout in ("contiguous", "rows"))
-    assert logits.is_contiguous(memory_format=torch.channels_last if logits.ndim == 4 else torch.contiguous_format) == (
-        layout in ("channels_last", "rows")
-    )
+    memory_format = torch.channels_last if logits.ndim == 4 else torch.contiguous_format
+    assert logits.is_contiguous(memory_format=memory_format) == (layout in ("channels_last", "rows"))
     value = float(ohemloss.ohem_cross_entropy(logits, labels))
     assert value == pytest.approx(float(ohemloss.ohem_cross_entropy(data.logits, data.labels)), rel=1e-5)
 
 
 def test_leaves_are_not_shared():
     data = _data.make((1, 2, 16, 16), 0.4)
-    ours, again, eager = (
-        _calls.torch_call(name, data, backward=True) for name in (_calls.OURS, _calls.OURS, _calls.EAGER)
-    )
+    names = _calls.OURS, _calls.OURS, _calls.EAGER
+    ours, again, eager = (_calls.torch_call(name, data, backward=True) for name in names)
     gradients = [np.asarray(call()) for call in (ours, again, eager)]
     assert not np.shares_memory(gradients[0], gradients[1])
     np.testing.assert_allclose(gradients[0], gradients[2], rtol=1e-4, atol=1e-9)
@@ -246,24 +209,13 @@ def results():
 
 def test_cases(results):
     rows = list(results.rows())
-    groups = {group: sum(row["group"] == group for row in rows) for group in {row["group"] for row in rows}}
-    assert groups == {
-        "headline": 2 * 4,
-        "numpy": 2 * 2,
-        "jax": 2 * 2,
-        "sizes": 2 * 2,
-        "classes": 2 * 2,
-        "layouts": 3 * 2 * 2,
-        "dtypes": 3 * 2 * 2,
-        "line": 4,
-        "resized": 2 * 2 * 2,
-    }
+    counts = {"headline": 8, "numpy": 4, "jax": 4, "sizes": 4, "classes": 4, "layouts": 12, "dtypes": 12, "line": 4}
+    assert Counter(row["group"] for row in rows) == {**counts, "resized": 8}
     line = [row for row in rows if row["group"] == "line"]
     assert [round(1e6 * row["ms"] / row["ns_per_pixel"]) for row in line] == [256, 512, 1024, 2048]
     assert all(row["to_ours"] == 1 for row in rows if row["variant"] == _calls.OURS)
-    assert [(row["backward"], row["variant"]) for row in rows if row["group"] == "jax"] == [
-        (backward, variant) for backward in (False, True) for variant in (_calls.OURS, _calls.OPTAX)
-    ]
+    by_jax = [(row["backward"], row["variant"]) for row in rows if row["group"] == "jax"]
+    assert by_jax == list(itertools.product((False, True), (_calls.OURS, _calls.OPTAX)))
 
 
 def test_full_shapes_are_about_as_large_as_the_headline():
@@ -313,172 +265,3 @@ def test_wrong_use(capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main(["--only", "no_such"])
     assert "no_such" in capsys.readouterr().err
-
-
-class TestGpu:
-    """The program for GPUs, tried on the host: its figures mean nothing here, but all of it runs."""
-
-    @pytest.fixture(autouse=True)
-    def _quickly(self, monkeypatch):
-        monkeypatch.setattr(_gpu.DeviceClock, "spent", 0)
-        for name in ("_CALLS", "_ROUNDS"):
-            monkeypatch.setattr(_gpu_others, name, 1)
-
-    def test_runs(self, capsys, tmp_path):
-        file = tmp_path / "gpu.json"
-        gpu.main(["--device", "cpu", "--quick", "--json", str(file)])
-        printed = capsys.readouterr().out
-        assert "1x19x32x64" in printed
-        assert "device: cpu" in printed
-        rows = json.loads(file.read_text(encoding="utf-8"))["torch"]
-        assert [(row["dtype"], row["hard"]) for row in rows] == [
-            (dtype, hard) for hard in _data.REGIMES for dtype in ("float32", "bfloat16")
-        ]
-        for row in rows:
-            assert set(row["ratios"]) == {"a", "b", "c"}
-            assert row["forward_ms"] > 0 < row["backward_ms"]
-        assert "1x19x8x16" in printed
-        resized = json.loads(file.read_text(encoding="utf-8"))["resized"]
-        assert [(row["times"], row["dtype"]) for row in resized] == [(4, "float32"), (4, "bfloat16")] * 3
-
-    def test_runs_on_a_device(self, device, capsys, monkeypatch, tmp_path):
-        """All that a device alone is asked for, too: of one that does nothing."""
-        checked = []
-
-        def check(loss, logits, labels):
-            checked.append((tuple(logits.shape), tuple(labels.shape), loss(logits, labels).item() > 0))
-            return "nobody waits"
-
-        monkeypatch.setattr(_gpu, "check_that_nobody_waits", check)
-        file = tmp_path / "gpu.json"
-        gpu.main(["--quick", "--json", str(file)])
-        printed = capsys.readouterr().out
-        assert "device: a stand-in" in printed
-        assert printed.count("nobody waits") == 2
-        assert checked == [((1, 19, 32, 64), (1, 32, 64), True), ((1, 19, 8, 16), (1, 32, 64), True)]
-        assert device["held"] > 100
-        assert json.loads(file.read_text(encoding="utf-8"))["machine"]["device"] == "a stand-in"
-
-    @pytest.fixture
-    def device(self, monkeypatch):
-        """Stand-ins for what runs on a device; the arrays stay small, and on the host."""
-        noted = {"held": 0, "marks": 0, "peak": 1000, "now": 400}
-
-        class Event:
-            def __init__(self, enable_timing):
-                assert enable_timing
-
-            def record(self):
-                noted["marks"] += 1
-                self.at = noted["marks"]
-
-            def synchronize(self):
-                """Nothing runs."""
-
-            def elapsed_time(self, later):
-                return 1.0 * (later.at - self.at)
-
-        def hold(cycles):
-            noted["held"] += cycles > 0
-
-        stand_ins = {
-            "Event": Event,
-            "_sleep": hold,
-            "is_available": lambda: True,
-            "get_device_name": lambda device: "a stand-in",
-            "memory_allocated": lambda device: noted["now"],
-            "max_memory_allocated": lambda device: noted["peak"],
-            **dict.fromkeys(("empty_cache", "synchronize", "reset_peak_memory_stats"), lambda *device: None),
-        }
-        for name, stand_in in stand_ins.items():
-            monkeypatch.setattr(torch.cuda, name, stand_in)
-        host, arrays, resized = torch.device("cpu"), gpu._arrays, _gpu_resized.arrays
-        monkeypatch.setattr(gpu, "_arrays", lambda shape, hard, device: arrays(gpu._QUICK[0], hard, host))
-        monkeypatch.setattr(
-            _gpu_resized, "arrays", lambda shape, times, hard, device: resized(*_gpu_resized.QUICK[0], hard, host)
-        )
-        return noted
-
-    def test_clock_and_peak_of_a_device(self, device):
-        clock = _gpu.DeviceClock()
-        first, last = clock.mark(), clock.mark()
-        assert clock.seconds(first, last) == 1e-3
-        ran = []
-        assert _gpu._peak(lambda: ran.append(1), torch.device("cuda")) == 600
-        assert ran == [1]
-
-    def test_check_that_nobody_waits(self, monkeypatch):
-        """A graph that replays nothing leaves the numbers of before, and a wait is an error."""
-        modes = []
-        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
-        for name in ("Stream", "current_stream", "CUDAGraph", "stream", "graph"):
-            monkeypatch.setattr(torch.cuda, name, unittest.mock.MagicMock())
-        data = _data.make((2, 5, 8, 8), 0.4)
-        logits, labels = torch.from_numpy(data.logits), torch.from_numpy(data.labels)
-        assert "0 host" in _gpu.check_that_nobody_waits(lambda x, y: (0 * x).sum(), logits, labels)
-        assert modes == ["error", "default"]
-        with pytest.raises(RuntimeError, match="other numbers"):
-            _gpu.check_that_nobody_waits(ohemloss.ohem_cross_entropy, logits, labels)
-
-        def wait(x, y):
-            if modes[-1] == "error":
-                msg = "called a synchronizing operation"
-                raise RuntimeError(msg)
-            return (0 * x).sum()
-
-        with pytest.raises(RuntimeError, match="synchronizing"):
-            _gpu.check_that_nobody_waits(wait, logits, labels)
-        assert modes[-1] == "default"
-
-    def test_other_libraries(self, monkeypatch):
-        """CuPy's part on NumPy, JAX's on the host."""
-        cupy, host = unittest.mock.MagicMock(asarray=np.asarray), jax.devices("cpu")
-        cupy.cuda.is_available.return_value = True
-        monkeypatch.setitem(sys.modules, "cupy", cupy)
-        monkeypatch.setattr(jax, "devices", lambda kind: host)
-        monkeypatch.setattr(_data, "REGIMES", (0.4,))
-        found = list(_gpu_others.rows((1, 19, 32, 64), ((1, 19, 8, 16), 4)))
-        both = ["forward", "value and gradient"]
-        baseline = [f"{what} of optax with top_k" for what in both]
-        assert [(row["library"], row["what"], row["times"]) for row in found] == [
-            *(("CuPy", what, 1) for what in both),
-            *(("JAX", what, 1) for what in both + baseline),
-            *((library, what, 4) for library in ("CuPy", "JAX") for what in both),
-        ]
-        assert all(row["ms"] > 0 for row in found)
-        assert _gpu_others.text(found[-1]).startswith("JAX, value and gradient, 1x19x8x16 to 4 x float32, 40% hard: ")
-        cupy.cuda.is_available.return_value = False
-        monkeypatch.setattr(jax, "devices", unittest.mock.Mock(side_effect=RuntimeError("no such platform")))
-        assert list(_gpu_others.rows((1, 19, 8, 16), ((1, 19, 8, 16), 4))) == []
-
-    def test_without_a_device(self):
-        if torch.cuda.is_available():
-            pytest.skip("there is a device")
-        with pytest.raises(SystemExit, match="needs a CUDA device"):
-            gpu.main([])
-
-    def test_least_bytes(self):
-        """At 19 classes in float32, 88 bytes a pixel forward: 76, the label, and the loss. Backward: 152 and these."""
-        logits = torch.empty(2, 19, 8, 8)
-        assert _gpu.least_bytes(logits) == (128 * (76 + 12), 128 * (152 + 12))
-
-    def test_shares_of_known_times(self):
-        logits = torch.empty(1, 19, 10, 10)
-        step = _gpu.Step([2.0, 1.0, 4.0], [1.0, 3.0, 2.0], logits.nbytes + 400)
-        slow = _gpu.Step([4.0, 2.0, 8.0], [2.0, 6.0, 4.0])
-        found = gpu._figures({"ours": step, "a": slow}, logits, bandwidth=4400.0)
-        assert found["forward_ms"] == found["backward_ms"] == 2000.0
-        assert found["forward_share"] == pytest.approx(8800 / 2 / 4400)
-        assert found["backward_share"] == pytest.approx(16400 / 2 / 4400)
-        assert found["bytes_per_pixel_beyond_gradient"] == 4
-        assert found["ratios"] == {"a": 2.0}
-
-    def test_figures_of_resized_logits(self):
-        logits, labels = torch.empty(1, 19, 5, 5), torch.empty(1, 10, 10)
-        step = _gpu.Step([2.0, 1.0, 4.0], [1.0, 3.0, 2.0], logits.nbytes + 1200)
-        slow = _gpu.Step([4.0, 2.0, 8.0], [2.0, 6.0, 4.0], 10 * (logits.nbytes + 1200))
-        found = _gpu_resized.figures({"ours": step, "e": slow}, logits, labels)
-        assert found["forward_G_per_s"] == found["backward_G_per_s"] == 1900 / 2 / 1e9
-        assert found["bytes_per_pixel_beyond_gradient"] == 12
-        assert found["memory_share"] == 0.1
-        assert found["ratio"] == 2.0

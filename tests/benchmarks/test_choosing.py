@@ -2,7 +2,6 @@
 
 import pytest
 
-pytest.importorskip("benchmarks", reason="the sources are absent")
 for _name in ("imgviz", "matplotlib"):
     pytest.importorskip(_name)
 

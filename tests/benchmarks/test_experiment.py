@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("benchmarks", reason="the sources are absent")
 for _name in ("torch", "jax", "imgviz", "matplotlib"):
     pytest.importorskip(_name)
 

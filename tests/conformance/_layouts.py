@@ -67,5 +67,11 @@ STRIDES = {
     "repeated columns": lambda x, y: (np.broadcast_to(x[..., :1], x.shape), y, 1),
     "repeated classes": lambda x, y: (np.broadcast_to(x[:, :1], x.shape), y, 1),
     "unaligned": lambda x, y: (unaligned(x), y, 1),
+    "rows, every second label": lambda x, y: (_rows(x), padded(y.reshape(-1), 0, 1, 2), 1),
+    "rows, reversed labels": lambda x, y: (_rows(x), np.flip(np.flip(y.reshape(-1)).copy()), 1),
+    "rows, repeated labels": lambda x, y: (_rows(x), np.broadcast_to(y.reshape(-1)[:1], y.size), 1),
 }
 LAYOUTS = SHAPES | STRIDES
+# Those of logits that are resized, whose labels have another size.
+RESIZED = ("NHWC", "CNHW", "channels last", "crop", "every second class", "every second pixel", "Fortran", "reversed")
+RESIZED += ("repeated images", "repeated columns")

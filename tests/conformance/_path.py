@@ -66,12 +66,12 @@ def _option(library: Library, name: str, option: Any, wide: str | None) -> Any:
 
 def place(library: Library, array: np.ndarray, dtype: str | None) -> Any:
     """Make an array of a library from a NumPy one, keeping its strides where the library has any."""
-    if library.package not in ("numpy", "torch") or library.device or min(array.strides, default=0) < 0:
-        return library.asarray(array, dtype if dtype != str(array.dtype) else None)
     if library.package == "numpy":
-        array = array if dtype in (None, str(array.dtype)) else array.astype(dtype)
+        array = array.view() if dtype in (None, str(array.dtype)) else array.astype(dtype)
         array.flags.writeable = False
         return array
+    if library.package != "torch" or library.device or min(array.strides, default=0) < 0:
+        return library.asarray(array, dtype if dtype != str(array.dtype) else None)
     torch = importlib.import_module("torch")
     strides = [stride // array.itemsize for stride in array.strides]
     if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from typing import Any
 
 import numpy as np
 import pytest
@@ -72,26 +71,15 @@ def but_empty(case: Case, dtype: str) -> bool:
 def cut_small(*, blocks: bool):
     """Cut small arrays into many blocks and chunks, give them to several threads, and let nothing else serve them."""
     from ohemloss import _composite
-    from ohemloss_numpy import _grid, _host, _machine, _resized
+    from ohemloss_numpy import _host
+    from tests.host._workers import cut, serving
 
-    machine: Any = _machine
-    with pytest.MonkeyPatch.context() as patch:
+    with serving("blocks" if blocks else "machine code"), pytest.MonkeyPatch.context() as patch:
         for name in ("loss", "value_and_grad", "run_steps"):
             patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
-        if blocks:
-            patch.setattr(machine, "FROM", 2**62)
-        else:
-            patch.setattr(machine, "FROM", 0)
-            if machine._fused() is None:
-                pytest.skip("numba is not installed, or compiles nothing")
-            for name in ("Blocks", "ResizedBlocks"):
-                patch.setattr(_host, name, lambda *_: pytest.fail("served by NumPy"))
-        patch.setattr(_grid, "BLOCK", 150)
-        patch.setattr(_grid, "CHUNK", 90)
-        patch.setattr(_resized, "_PIXELS", 30)
-        patch.setattr(machine, "_CHUNK", 450)
-        patch.setattr(_host, "_PER_THREAD", 1)
-        patch.setenv("OHEMLOSS_NUM_THREADS", "3")
+        for name in () if blocks else ("Blocks", "ResizedBlocks"):
+            patch.setattr(_host, name, lambda *_: pytest.fail("served by NumPy"))
+        cut(patch)
         yield
 
 

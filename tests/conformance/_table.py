@@ -11,6 +11,7 @@ from tests._cases import REGIMES, make, make_small, round_to
 
 from ._case import ALL, Case
 from ._layouts import LAYOUTS
+from ._layouts import RESIZED as RESIZED_LAYOUTS
 
 WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)
 NEGATIVE = np.asarray([-1, 0.5, 0, -2, 1], np.float32)
@@ -420,8 +421,10 @@ def _resized():
         y = np.where(labels == 255, 0, labels) if "ignore_index" in options else labels
         name = _named(options)
         yield Case("resized", name, logits, y, {**options, "resize": "bilinear"})
-    last = np.ascontiguousarray(np.moveaxis(logits, 1, -1))
-    yield Case("resized", "classes last", last, labels, {"resize": "bilinear", "axis": -1})
+    for layout in RESIZED_LAYOUTS:
+        laid = LAYOUTS[layout](1 + _U[:, None], labels)[0]
+        options = {"resize": "bilinear", "pixel_weight": np.squeeze(laid, LAYOUTS[layout](_U[:, None], labels)[2])}
+        yield Case("resized", layout, logits, labels, options, layout=layout)
     same, of_same = make_small("40% hard", (2, 5, 6, 7), (6, 7))
     yield Case("resized", "to the same size", same, of_same, {"resize": "bilinear", "align_corners": True})
     for scale in (32, 2**15):

@@ -73,14 +73,8 @@ class Page:
 
     def run(self):
         for block in blocks(self.path.read_text(encoding="utf-8")):
-            runners = {
-                "python": self._python,
-                "pycon": self._pycon,
-                "sh": self._sh,
-                "console": self._console,
-                "{literalinclude}": self._example,
-            }
-            runners.update(dict.fromkeys(INERT, self._inert))
+            runners = {"python": self._python, "pycon": self._pycon, "sh": self._sh, "console": self._console}
+            runners |= {"{literalinclude}": self._example, **dict.fromkeys(INERT, self._inert)}
             if block.language not in runners:
                 msg = f"{self._place(block)}: nothing runs a block of the language {block.language!r}"
                 raise ValueError(msg)
@@ -94,9 +88,8 @@ class Page:
         exec(compile("\n" * (block.line - 1) + block.code, str(self.path), "exec"), self.names)
 
     def _pycon(self, block):
-        test = doctest.DocTestParser().get_doctest(
-            block.code, self.names, self.path.name, str(self.path), block.line - 1
-        )
+        parse, name = doctest.DocTestParser().get_doctest, self.path.name
+        test = parse(block.code, self.names, name, str(self.path), block.line - 1)
         assert test.examples, self._place(block)
         report = []
         runner = doctest.DocTestRunner(optionflags=FLAGS)
@@ -114,9 +107,8 @@ class Page:
         for session in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
             command, _, wanted = session.partition("\n")
             done = self._shell(command)
-            assert doctest.OutputChecker().check_output(wanted, done.stdout, FLAGS), (
-                f"{self._place(block)}: {command}\nOn the page:\n{wanted}\nPrinted:\n{done.stdout}"
-            )
+            shown = f"{self._place(block)}: {command}\nOn the page:\n{wanted}\nPrinted:\n{done.stdout}"
+            assert doctest.OutputChecker().check_output(wanted, done.stdout, FLAGS), shown
         assert block.code.startswith("$ "), self._place(block)
 
     def _shell(self, command):
@@ -167,16 +159,6 @@ def cupy_or_stand_in():
         yield
 
 
-@contextlib.contextmanager
-def quick_compiler():
-    """Let PyTorch trace and differentiate what a page compiles, but make no machine code of it."""
-    import torch
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-        yield
-
-
 def _cupy_works():
     try:
         import cupy
@@ -188,9 +170,25 @@ def _cupy_works():
 
 
 @contextlib.contextmanager
-def forgotten_registrations():
+def _forgotten_registrations():
     """Forget afterwards what an example registers."""
     with pytest.MonkeyPatch.context() as patch:
         for table in ("_by_type", "_registered"):
             patch.setattr(_registry, table, dict(getattr(_registry, table)))
+        yield patch
+
+
+def run_docstrings(module):
+    """Run the examples of a module; count those that fail."""
+    with _forgotten_registrations():
+        return doctest.testmod(module, optionflags=FLAGS).failed
+
+
+@contextlib.contextmanager
+def served_quickly():
+    """Let PyTorch trace and differentiate what a page compiles, but make no machine code of it."""
+    import torch
+
+    with _forgotten_registrations() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
         yield

@@ -1,6 +1,5 @@
 """Every example runs: in docstrings, in the README, in the documentation."""
 
-import doctest
 import importlib
 import os
 import pkgutil
@@ -12,58 +11,26 @@ import pytest
 
 import ohemloss
 from tests import _shim
-from tests.docs._pages import (
-    EXAMPLES,
-    FLAGS,
-    Page,
-    blocks,
-    cupy_or_stand_in,
-    forgotten_registrations,
-    pages,
-    quick_compiler,
-    run_by_ci,
-)
 
+from ._pages import EXAMPLES, Page, blocks, cupy_or_stand_in, pages, run_by_ci, run_docstrings, served_quickly
 
-def modules_with_examples():
-    names = [
-        f"ohemloss.{m.name}" for m in pkgutil.iter_modules(ohemloss.__path__) if m.name not in ("__main__", "_cli")
-    ]
-    return [*names, "ohemloss_torch._module"]
-
-
+MODULES = [module.name for module in pkgutil.iter_modules(ohemloss.__path__) if module.name not in ("__main__", "_cli")]
 # A module of functions, each of which is looked at by itself.
 FUNCTIONS = [name for name in ohemloss.__all__ if name != "recipes"]
 RETURNED = ("Counts", "Cut", "Trace")
 
 
-@pytest.mark.parametrize("name", modules_with_examples())
+@pytest.mark.parametrize("name", [*(f"ohemloss.{name}" for name in MODULES), "ohemloss_torch._module"])
 def test_docstring_examples(name):
     if name.startswith("ohemloss_torch"):
         pytest.importorskip("torch")
-    with forgotten_registrations():
-        result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
-    assert result.failed == 0
-
-
-@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("Backend", *RETURNED)])
-def test_public_functions_have_an_example(name):
-    assert ">>>" in getattr(ohemloss, name).__doc__
+    assert run_docstrings(importlib.import_module(name)) == 0
 
 
 # Not every name needs an example, a see-also, or an extended summary.
 OPTIONAL_PARTS = {"ES01", "EX01", "SA01"}
-METHODS = [
-    "Counts.floor",
-    "Counts.where",
-    "OhemBCELoss.__call__",
-    "OhemBCELoss.value_and_grad",
-    "OhemCELoss.explain",
-    "OhemCELoss.value_and_grad",
-    "OhemCELoss.__call__",
-    "Trace.hard_losses",
-    "Trace.plot",
-]
+METHODS = ["Counts.floor", "Counts.where", "OhemCELoss.explain", "Trace.hard_losses", "Trace.plot"]
+METHODS += [f"{loss}.{name}" for loss in ("OhemBCELoss", "OhemCELoss") for name in ("__call__", "value_and_grad")]
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *METHODS, *(f"recipes.{name}" for name in ohemloss.recipes.__all__)])
@@ -72,6 +39,8 @@ def test_docstrings_are_numpydoc(name):
     # What is returned and never made by a user documents its attributes in place of parameters.
     optional = OPTIONAL_PARTS | ({"PR01"} if name in RETURNED else set())
     assert [error for error in errors if error[0] not in optional] == []
+    if name in FUNCTIONS and name not in ("Backend", *RETURNED):
+        assert ">>>" in getattr(ohemloss, name).__doc__
 
 
 # Of PyTorch's own compiler and exporter.
@@ -79,30 +48,12 @@ TORCH_WARNS = [
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
 ]
-PACKAGES = (
-    "dask",
-    "distributed",
-    "imgviz",
-    "jax",
-    "matplotlib",
-    "mlx.core",
-    "ndonnx",
-    "onnxruntime",
-    "onnxscript",
-    "optax",
-    "torch",
-    "typer",
-    "zarr",
-)
+PACKAGES = ("dask", "distributed", "imgviz", "jax", "matplotlib", "mlx.core", "ndonnx", "onnxruntime", "onnxscript")
+PACKAGES += ("optax", "torch", "typer", "zarr")
+PAGES = [pytest.param(path, id=path.name, marks=TORCH_WARNS * (path.name == "pytorch.md")) for path in pages()]
 
 
-def page_params():
-    return [
-        pytest.param(path, id=path.name, marks=TORCH_WARNS if path.name == "pytorch.md" else []) for path in pages()
-    ]
-
-
-@pytest.mark.parametrize("path", page_params())
+@pytest.mark.parametrize("path", PAGES)
 def test_every_line_of_code_runs(project, path, tmp_path, monkeypatch):
     """
     The blocks of a page run one after the other, in a folder of their own, as a reader would run them.
@@ -113,7 +64,7 @@ def test_every_line_of_code_runs(project, path, tmp_path, monkeypatch):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    with forgotten_registrations(), quick_compiler(), cupy_or_stand_in(), np.printoptions():
+    with served_quickly(), cupy_or_stand_in(), np.printoptions():
         Page(path, tmp_path).run()
 
 
@@ -158,34 +109,25 @@ class TestNoLineEscapes:
         )
 
     @pytest.mark.parametrize(
-        ("text", "message"),
+        ("text", "error", "message"),
         [
-            ("```python\nassert False, 'no'\n```\n", "no"),
-            ("```pycon\n>>> 1 + 1\n3\n```\n", "Got:\n    2"),
-            ("```pycon\n1 + 1\n```\n", "page.md, line 2"),
-            ("```sh\ntrue\nfalse\n```\n", "line 2: false"),
-            ("```console\n$ echo 1\n2\n```\n", "Printed:\n1"),
-            ("```console\necho 1\n```\n", "line 2"),
-            ("```{literalinclude} elsewhere.py\n```\n", "line 2"),
-            ("```{eval-rst}\n.. code-block:: python\n\n   1 / 0\n```\n", "code-block"),
+            ("```python\nassert False, 'no'\n```\n", AssertionError, "no"),
+            ("```pycon\n>>> 1 + 1\n3\n```\n", AssertionError, "Got:\n    2"),
+            ("```pycon\n1 + 1\n```\n", AssertionError, "page.md, line 2"),
+            ("```sh\ntrue\nfalse\n```\n", AssertionError, "line 2: false"),
+            ("```console\n$ echo 1\n2\n```\n", AssertionError, "Printed:\n1"),
+            ("```console\necho 1\n```\n", AssertionError, "line 2"),
+            ("```{literalinclude} elsewhere.py\n```\n", AssertionError, "line 2"),
+            ("```{eval-rst}\n.. code-block:: python\n\n   1 / 0\n```\n", AssertionError, "code-block"),
+            ("```\nx\n```\n", ValueError, "the language ''"),
+            ("```text\nx\n```\n", ValueError, "the language 'text'"),
+            ("```{code-block} python\nx\n```\n", ValueError, "{code-block}"),
+            ("A sentence:\n\n    x = 1\n", ValueError, "line 3: code belongs into a fence"),
+            ("<pre>x = 1</pre>\n", ValueError, "line 1: code belongs into a fence"),
         ],
     )
-    def test_what_fails(self, run, text, message):
-        with pytest.raises(AssertionError, match=re.escape(message)):
-            run(text)
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("```\nx\n```\n", "the language ''"),
-            ("```text\nx\n```\n", "the language 'text'"),
-            ("```{code-block} python\nx\n```\n", "{code-block}"),
-            ("A sentence:\n\n    x = 1\n", "line 3: code belongs into a fence"),
-            ("<pre>x = 1</pre>\n", "line 1: code belongs into a fence"),
-        ],
-    )
-    def test_what_is_refused(self, run, text, message):
-        with pytest.raises(ValueError, match=message):
+    def test_what_is_refused(self, run, text, error, message):
+        with pytest.raises(error, match=re.escape(message)):
             run(text)
 
 

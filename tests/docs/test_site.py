@@ -1,10 +1,11 @@
 """What the build of the documentation refuses: on a site of one page, with the extensions of the real one."""
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -20,20 +21,21 @@ def extensions(project):
 
 
 @pytest.fixture
-def build(extensions, tmp_path):
+def python(extensions, tmp_path):
+    """Run Python where the extensions can be imported."""
+    environment = os.environ | {"PYTHONPATH": str(extensions)}
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    return lambda *arguments: subprocess.run([sys.executable, *arguments], check=False, **options)
+
+
+@pytest.fixture
+def build(python, tmp_path):
     """Build a site of one page; give the exit status, what was said, and the page."""
 
     def build(text, *names):
         (tmp_path / "conf.py").write_text(CONF.format(extensions=[*names]), encoding="utf-8")
         (tmp_path / "index.rst").write_text(f"Page\n====\n\n{text}\n", encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", ".", "out"],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(extensions)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python("-m", "sphinx", "-W", "-q", "-b", "html", ".", "out")
         page = tmp_path / "out" / "index.html"
         return done.returncode, done.stderr, page.read_text(encoding="utf-8") if page.exists() else ""
 
@@ -47,25 +49,23 @@ def test_formulas_are_mathml(build):
     assert "<mfrac>" in page
 
 
-def test_a_formula_that_is_none_is_refused(build):
-    status, said, _ = build(":math:`\\nothing`", "mathml")
+ABSENT = ["ohemloss.Trace.plot", "ohemloss.recipes.hrnet", "ohemloss_torch.OhemCELoss", "ohemloss-demo.--out"]
+SCRIPT = '.. raw:: html\n\n   <script src="https://example.org/a.js"></script>'
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "messages"),
+    [
+        (":math:`\\nothing`", ["mathml"], ["no MathML for"]),
+        (SCRIPT, ["mathml", "offline"], ["index.html: https://example.org/a.js"]),
+        (".. autofunction:: ohemloss.explain", ["mathml", "sphinx.ext.autodoc", "numpydoc", "complete"], ABSENT),
+    ],
+    ids=["a formula that is none", "loads something from elsewhere", "a reference without all names"],
+)
+def test_what_is_refused(build, text, names, messages):
+    status, said, _ = build(text, *names)
     assert status != 0
-    assert "no MathML for" in said
-
-
-def test_a_page_that_loads_something_from_elsewhere_is_refused(build):
-    script = '.. raw:: html\n\n   <script src="https://example.org/a.js"></script>'
-    status, said, _ = build(script, "mathml", "offline")
-    assert status != 0
-    assert "index.html: https://example.org/a.js" in said
-
-
-def test_a_reference_without_all_names_is_refused(build):
-    page = ".. autofunction:: ohemloss.explain"
-    status, said, _ = build(page, "mathml", "sphinx.ext.autodoc", "numpydoc", "complete")
-    assert status != 0
-    for name in ("ohemloss.Trace.plot", "ohemloss.recipes.hrnet", "ohemloss_torch.OhemCELoss", "ohemloss-demo.--out"):
-        assert name in said
+    assert all(message in said for message in messages)
     assert "ohemloss.explain," not in said
 
 
@@ -89,12 +89,9 @@ def test_commands_are_described_by_the_program(build):
         ('<img src="_images/a.png"><link href="_static/a.css"><img src="data:image/png;base64,AA">', False),
     ],
 )
-def test_what_a_browser_would_load(extensions, tmp_path, text, elsewhere):
-    spec = importlib.util.spec_from_file_location("offline", extensions / "offline.py")
-    assert spec
-    assert spec.loader
-    offline = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(offline)
+def test_what_a_browser_would_load(extensions, tmp_path, monkeypatch, text, elsewhere):
+    monkeypatch.syspath_prepend(extensions)
+    offline = importlib.import_module("offline")
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     (tmp_path / "style.css").write_text("p { background: url(a.png) }", encoding="utf-8")
     assert bool(offline.resources_elsewhere(tmp_path)) == elsewhere
@@ -109,7 +106,7 @@ def test_what_a_browser_would_load(extensions, tmp_path, text, elsewhere):
         ("socket.socket().connect(('192.0.2.1', 80))", "192.0.2.1"),
     ],
 )
-def test_the_build_reaches_no_other_machine(extensions, call, name):
+def test_the_build_reaches_no_other_machine(python, call, name):
     code = f"""
 import socket, sys, offline
 sys.addaudithook(offline._refuse)
@@ -117,6 +114,5 @@ with socket.create_server(("127.0.0.1", 0)) as server:
     socket.create_connection(server.getsockname()).close()
 {call}
 """
-    environment = os.environ | {"PYTHONPATH": str(extensions)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert f"SphinxError: the pages are built without the network: refused to reach '{name}'." in done.stderr
+    said = python("-c", code).stderr
+    assert f"SphinxError: the pages are built without the network: refused to reach '{name}'." in said

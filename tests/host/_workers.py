@@ -7,9 +7,8 @@ import pytest
 
 import ohemloss
 from ohemloss_numpy import _grid, _host, _machine, _resized
-from tests._cases import gradient_tolerance, tolerance
 from tests._libraries import machine_from
-from tests._oracle import expect
+from tests.conformance._case import Case
 
 NEVER = 2**62
 # From how many logits machine code serves a call.
@@ -36,30 +35,19 @@ def cut(patch, *, chunk=90, block=30, threads=3):
     patch.setenv("OHEMLOSS_NUM_THREADS", str(threads))
 
 
-def close_to(expected, dtype="float32", **options):
-    """Give the tolerance of a gradient."""
-    given = (np.max(np.abs(options[name])) for name in ("weight", "pixel_weight") if options.get(name) is not None)
-    close = gradient_tolerance(dtype, expected, weight=float(np.prod(list(given))), differences=False)
-    return {"rtol": close["rtol"], "atol": close["atol"] * expected.shares}
-
-
 def check(logits, labels, **options):
     """Compare value and gradient with the oracle, where each floating-point warning is an error."""
-    expected, dtype = expect(logits, labels, **options), str(logits.dtype)
+    case, dtype, gradient = Case("host", "a call", logits, labels, options), str(logits.dtype), None
     with np.errstate(all="raise"):
-        alone = ohemloss.ohem_cross_entropy(logits, labels, **options)
-        value, gradient = alone, None
+        value = ohemloss.ohem_cross_entropy(logits, labels, **options)
         if options.get("reduction") != "none":
-            value, gradient = ohemloss.value_and_grad(logits, labels, **options)
-    np.testing.assert_array_equal(alone, value)
+            both, gradient = ohemloss.value_and_grad(logits, labels, **options)
+            np.testing.assert_array_equal(value, both)
     assert value.dtype == ("float64" if dtype == "float64" else "float32")
-    close = tolerance(dtype, "value")
-    largest = [np.max(np.abs(options[name])) for name in ("weight", "pixel_weight") if name in options]
-    close["atol"] *= max(1.0, float(np.prod(largest)))
-    np.testing.assert_allclose(value, expected.value, **close)
+    np.testing.assert_allclose(value, case.expected.value, **case.value_tolerance(dtype))
     if gradient is not None:
         assert (gradient.dtype, gradient.shape) == (logits.dtype, logits.shape)
-        np.testing.assert_allclose(gradient, expected.gradient, **close_to(expected, dtype, **options))
+        np.testing.assert_allclose(gradient, case.expected.gradient, **case.gradient_tolerance(dtype))
     return gradient
 
 

@@ -1,6 +1,7 @@
 """Memory layouts in host memory: gradients lie as their logits, resized or not; drawn calls."""
 
 import contextlib
+import itertools
 
 import hypothesis
 import hypothesis.strategies as st
@@ -9,13 +10,12 @@ import pytest
 
 import ohemloss
 from tests._cases import REGIMES, make, make_small
-from tests.conformance._layouts import LAYOUTS, padded
+from tests.conformance._layouts import LAYOUTS, RESIZED, padded
 
 from ._workers import MODES, WORKERS, check, cut, serving
 
-# Of logits that are resized, whose labels have another size; NHCW is theirs alone.
-RESIZED = ("NHWC", "CNHW", "NHCW", "channels last", "crop", "every second class", "every second pixel", "Fortran")
-RESIZED += ("reversed", "repeated images", "repeated columns")
+# One of logits that are resized, whose labels lie as they are.
+LAID = LAYOUTS | {"NHCW": lambda x, y: (np.ascontiguousarray(np.moveaxis(x, 1, 2)), y, 2)}
 
 
 def order(array):
@@ -32,42 +32,19 @@ def assert_lies_as(gradient, logits):
         assert gradient.transpose(thin + order(gradient)).flags.c_contiguous
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradient_lies_as_the_logits(worker, cut_small, layout):
-    for regime in ("40% hard", "3% hard"):  # memory that the system has zeroed, and memory that it has not
-        logits, labels = make(regime, shape=(3, 7, 50), n_classes=6)
-        x, y, axis = LAYOUTS[layout](logits.astype(np.float32), labels)
-        _, gradient = ohemloss.value_and_grad(x, y, axis=axis)
-        assert_lies_as(gradient, x)
-
-
-@pytest.mark.parametrize("layout", RESIZED)
-def test_resized(worker, cut_small, layout):
-    logits, labels = make_small("40% hard", (2, 5, 4, 3), (13, 9))
-    x, axis = logits.astype(np.float32), 2
-    if layout == "NHCW":
-        x = np.ascontiguousarray(np.moveaxis(x, 1, 2))
-    else:
-        x, _, axis = LAYOUTS[layout](x, labels)
-    assert_lies_as(check(x, labels, axis=axis, resize="bilinear"), x)
-    if layout == "NHWC":
-        check(x[0], labels[0], axis=axis, resize="bilinear")
-
-
 @pytest.mark.parametrize(
-    "change",
-    [np.asfortranarray, lambda y: padded(y, y.ndim - 1, 1, 2), lambda y: np.flip(np.flip(y).copy())],
-    ids=["Fortran", "every second", "reversed"],
+    ("layout", "resize"), [*itertools.product(LAYOUTS, [None]), *itertools.product([*RESIZED, "NHCW"], ["bilinear"])]
 )
-def test_labels_and_pixel_weights(worker, cut_small, change):
-    """Of resized logits, and of a line of pixels."""
-    logits, labels = make_small()
-    u = np.random.default_rng(0).uniform(0.5, 2, labels.shape).astype(np.float32)
-    check(logits.astype(np.float32), change(labels), pixel_weight=change(u), resize="bilinear")
-    logits, labels = make("40% hard", shape=(1, 31))
-    line, flat = np.ascontiguousarray(logits[0].T.astype(np.float32)), labels[0]
-    check(line, change(flat))
-    check(line, np.broadcast_to(flat[:1], flat.shape), min_kept=1.0)
+def test_gradient_lies_as_the_logits(worker, cut_small, layout, resize):
+    for regime in ("40% hard", "3% hard"):  # memory that the system has zeroed, and memory that it has not
+        logits, labels = make(regime, shape=(3, 7, 50), n_classes=6) if resize is None else make_small(regime)
+        x, y, axis = LAID[layout](logits.astype(np.float32), labels)
+        _, gradient = ohemloss.value_and_grad(x, y, axis=axis, resize=resize)
+        assert_lies_as(gradient, x)
+    if layout == "NHCW":
+        check(x, y, axis=axis, resize=resize)
+    if (layout, resize) == ("NHWC", "bilinear"):
+        check(x[0], y[0], axis=axis, resize=resize)
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 19, 64, 65, 150, 1000, 1500])

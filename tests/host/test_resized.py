@@ -27,9 +27,7 @@ def test_many_pixels(worker):
         check(logits.astype(np.float32), labels, min_kept=0.7, resize="bilinear")
 
 
-@pytest.mark.parametrize(
-    ("small", "size"), [((0, 3, 2, 2), (0, 4, 4)), ((2, 3, 2, 2), (2, 0, 4)), ((2, 3, 0, 2), (2, 4, 0))]
-)
+@pytest.mark.parametrize(("small", "size"), [((2, 3, 2, 2), (2, 0, 4)), ((2, 3, 0, 2), (2, 4, 0))])
 def test_empty(worker, small, size):
     value, grad = ohemloss.value_and_grad(np.ones(small, np.float32), np.zeros(size, np.int64), resize="bilinear")
     assert (value, grad.shape, np.any(grad)) == (0, small, False)
@@ -48,13 +46,10 @@ def test_anything_where_ignored_pixels_alone_look(worker, cut_small):
     """A logit that ignored pixels alone look at may be anything, and has a gradient of exactly 0."""
     logits, labels = make_small("40% hard", (2, 5, 4, 5), (12, 15))
     labels[0, :8, :8] = 255
-    found = []
-    for anything in (0.0, np.nan, np.inf):
+    for anything in (np.nan, np.inf):
         logits[0, 2, 1, 1] = anything
-        found.append(ohemloss.value_and_grad(logits.astype(np.float32), labels, resize="bilinear"))
-        np.testing.assert_allclose(found[-1][0], found[0][0], rtol=1e-6)
-        np.testing.assert_allclose(found[-1][1], found[0][1], rtol=1e-5, atol=1e-8)
-        np.testing.assert_array_equal(found[-1][1][0, :, 1, 1], 0)
+        gradient = check(logits.astype(np.float32), labels, resize="bilinear")
+        np.testing.assert_array_equal(gradient[0, :, 1, 1], 0)
 
 
 @pytest.mark.parametrize("what", ["weight", "pixel_weight"])

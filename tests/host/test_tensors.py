@@ -2,79 +2,84 @@
 
 import math
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import ohemloss
-from tests._cases import make, make_small, round_to, tolerance
-from tests._oracle import expect
+from tests._cases import make, make_small, round_to
 from tests._reference import reference
-
-from ._workers import close_to
+from tests.conformance._case import Case
 
 torch = pytest.importorskip("torch")
 
 
+class Call:
+    """A call on tensors, and what it must give."""
+
+    def __init__(self, resize):
+        self.resizing = {"resize": resize}
+        logits, labels = make("40% hard", (2, 6, 45), dtype="float32") if resize is None else make_small()
+        self.x, self.y = torch.tensor(logits, dtype=torch.float32, requires_grad=True), torch.tensor(labels)
+        self.logits, self.labels = logits, labels
+        self.case = self.of(logits)
+
+    def of(self, logits, **options):
+        return Case("tensors", "a call", logits, self.labels, {**self.resizing, **options})
+
+    def loss(self, **options):
+        return ohemloss.ohem_cross_entropy(self.x, self.y, **self.resizing, **options)
+
+    def close(self, gradient, case=None):
+        case = case or self.case
+        np.testing.assert_allclose(gradient, case.expected.gradient, **case.gradient_tolerance("float32"))
+
+
 @pytest.fixture(params=[None, "bilinear"], ids=["plain", "resized"])
-def case(request, worker, cut_small):
-    """A call, what it must give, and how close its gradient must be."""
-    logits, labels = make("40% hard", (2, 6, 45), dtype="float32") if request.param is None else make_small()
-    x = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
-    resizing, y = {"resize": request.param}, torch.tensor(labels)
-    expected = expect(logits, labels, **resizing)
-    return SimpleNamespace(
-        x=x,
-        logits=logits,
-        labels=labels,
-        expected=expected,
-        expect=lambda logits, **options: expect(logits, labels, **resizing, **options),
-        close=lambda found: np.testing.assert_allclose(found, expected.gradient, **close_to(expected)),
-        loss=lambda **options: ohemloss.ohem_cross_entropy(x, y, **resizing, **options),
-    )
+def call(request, worker, cut_small):
+    return Call(request.param)
 
 
-def test_backward_in_another_thread_and_twice(case):
-    value = case.loss()
+def test_backward_in_another_thread_and_twice(call):
+    value = call.loss()
     thread = threading.Thread(target=lambda: (3 * value).backward(retain_graph=True))
     thread.start()
     thread.join()
-    case.close(case.x.grad / 3)
+    call.close(call.x.grad / 3)
     value.backward(retain_graph=True)
-    case.close(case.x.grad / 4)
+    call.close(call.x.grad / 4)
 
 
-def test_gradient_is_taken_over(case):
+def test_gradient_is_taken_over(call):
     """And not copied: the one that the function makes is the one that the tensor gets."""
     seen = []
-    value = case.loss()
+    value = call.loss()
     value.grad_fn.register_hook(lambda gradients, _: seen.extend(g.data_ptr() for g in gradients if g is not None))
     value.backward()
-    assert seen == [case.x.grad.data_ptr()]
+    assert seen == [call.x.grad.data_ptr()]
 
 
 @pytest.mark.parametrize("wants", [False, True])
-def test_cotangent(case, wants):
+def test_cotangent(call, wants):
     """One that wants a gradient itself, in a backward pass that makes no graph, included."""
     cotangent = torch.tensor(-2.5, requires_grad=wants)
-    (grad,) = torch.autograd.grad(case.loss(), case.x, cotangent)
-    case.close(grad / -2.5)
+    (grad,) = torch.autograd.grad(call.loss(), call.x, cotangent)
+    call.close(grad / -2.5)
     assert not grad.requires_grad
 
 
-@pytest.mark.parametrize("case", [None], indirect=True, ids=["plain"])
+@pytest.mark.parametrize("call", [None], indirect=True, ids=["plain"])
 @pytest.mark.parametrize("layout", ["plain", "transposed", "expanded", "negative"])
-def test_cotangent_of_each_pixel(case, layout):
-    values = torch.tensor(np.random.default_rng(0).normal(size=case.labels.shape), dtype=torch.float32)
+def test_cotangent_of_each_pixel(call, layout):
+    values = torch.tensor(np.random.default_rng(0).normal(size=call.labels.shape), dtype=torch.float32)
     if layout == "transposed":
         values = values.permute(2, 1, 0).contiguous().permute(2, 1, 0)
     elif layout == "expanded":
-        values = values[:1, :, :1].expand(case.labels.shape)
+        values = values[:1, :, :1].expand(call.labels.shape)
     elif layout == "negative":
         values = torch._neg_view(values)
-    (grad,) = torch.autograd.grad(case.loss(reduction="none"), case.x, values)
-    expected = case.expect(case.logits, reduction="sum").gradient * values.resolve_neg().numpy()[:, None]
+    (grad,) = torch.autograd.grad(call.loss(reduction="none"), call.x, values)
+    expected = call.of(call.logits, reduction="sum").expected.gradient * values.resolve_neg().numpy()[:, None]
     np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=3e-6)
 
 
@@ -97,30 +102,21 @@ def test_infinite_cotangent(worker, what):
 
 
 @pytest.mark.parametrize("min_kept", [5, 0.8])
-def test_options_that_are_tensors(case, min_kept):
+def test_options_that_are_tensors(call, min_kept):
     """The forward pass is served by NumPy then, and the backward pass, which needs them no more, may not be."""
-    expected = case.expect(case.logits, thresh=0.5, min_kept=min_kept)
-    value = case.loss(thresh=torch.tensor(0.5), min_kept=torch.tensor(min_kept))
-    np.testing.assert_allclose(value.detach(), expected.value, **tolerance("float32", "value"))
-    (grad,) = torch.autograd.grad(value, case.x)
-    np.testing.assert_allclose(grad, expected.gradient, **close_to(expected))
+    case = call.of(call.logits, thresh=0.5, min_kept=min_kept)
+    value = call.loss(thresh=torch.tensor(0.5), min_kept=torch.tensor(min_kept))
+    np.testing.assert_allclose(value.detach(), case.expected.value, **case.value_tolerance("float32"))
+    call.close(torch.autograd.grad(value, call.x)[0], case)
 
 
-def test_second_derivative(case):
+def test_second_derivative(call):
     """The graph is made from what the host kept."""
-    direction = np.random.default_rng(0).normal(size=case.x.shape)
-    (grad,) = torch.autograd.grad(case.loss(), case.x, create_graph=True)
-    (twice,) = torch.autograd.grad((grad * torch.tensor(direction).float()).sum(), case.x)
-    ahead, behind = (case.expect(case.logits + s * direction).gradient for s in (1e-6, -1e-6))
+    direction = np.random.default_rng(0).normal(size=call.x.shape)
+    (grad,) = torch.autograd.grad(call.loss(), call.x, create_graph=True)
+    (twice,) = torch.autograd.grad((grad * torch.tensor(direction).float()).sum(), call.x)
+    ahead, behind = (call.of(call.logits + s * direction).expected.gradient for s in (1e-6, -1e-6))
     np.testing.assert_allclose(twice, (ahead - behind) / 2e-6, rtol=1e-4, atol=1e-8)
-
-
-def test_without_a_gradient(case):
-    for mode in (torch.inference_mode, torch.no_grad):
-        with mode():
-            value = case.loss()
-            assert not value.requires_grad
-        np.testing.assert_allclose(value, case.expected.value, **tolerance("float32", "value"))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -5,6 +5,7 @@ import os
 import random
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,16 +15,19 @@ from ohemloss_numpy import _host, _seams, _threads
 from tests._cases import REGIMES, make, make_small
 from tests._processes import GUARD
 
-from ._workers import bits
+from ._workers import MODES, bits
 
 
+@pytest.fixture
+def processors(monkeypatch):
+    """Five, and no other limit."""
+    monkeypatch.delenv("OHEMLOSS_NUM_THREADS", raising=False)
+    monkeypatch.setattr(_threads, "cpu_quota", lambda root, group: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(5)), raising=False)
+
+
+@pytest.mark.usefixtures("processors")
 class TestThreadCount:
-    @pytest.fixture(autouse=True)
-    def alone(self, monkeypatch):
-        monkeypatch.delenv("OHEMLOSS_NUM_THREADS", raising=False)
-        monkeypatch.setattr(_threads, "cpu_quota", lambda root, group: None)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(5)), raising=False)
-
     def test_affinity_and_limits(self, monkeypatch):
         assert [_threads.thread_count(n) for n in (None, 1, 4, 9)] == [5, 1, 4, 5]
         monkeypatch.setattr(_threads, "cpu_quota", lambda root, group: 3)
@@ -135,10 +139,9 @@ class TestRun:
             is_over = who == "caller" and returned.wait(0.05)
             done.extend([is_over, *jobs])
 
-        with monkeypatch.context() as patch:
-            patch.setattr(_threads, "deque", Jobs)
-            with pytest.raises(KeyError):
-                _threads.run(work, range(500), 2)
+        monkeypatch.setattr(_threads, "deque", Jobs)
+        with pytest.raises(KeyError):
+            _threads.run(work, range(500), 2)
         returned.set()
         assert done == [False]
         _threads.run(lambda jobs: done.extend(jobs), range(7), 2)
@@ -183,28 +186,13 @@ class TestRun:
         assert sorted(done) == list(range(4))
 
 
-def of_regimes(dtype):
-    for regime in ("95% hard", "3% hard"):
-        logits, labels = make(regime, shape=(2, 20, 30), n_classes=7)
-        yield logits.astype(dtype), labels, {}
-
-
-# Of more than one chunk: parts of images, chunks that all see one row, and whole images.
-CHUNKED = {
-    "bilinear": [((2, 5, 7, 6), (53, 24)), ((2, 5, 1, 3), (40, 9)), ((1, 5, 30, 8), (9, 20)), ((9, 5, 2, 2), (5, 4))],
-    "linear": [((2, 5, 31), (247,))],
-    "trilinear": [((1, 5, 5, 3, 2), (31, 4, 5))],
+# Of more than one chunk: parts of images, chunks that all see one row, and whole images; lines; volumes.
+SIZES = [((2, 5, 7, 6), (53, 24)), ((2, 5, 1, 3), (40, 9)), ((1, 5, 30, 8), (9, 20)), ((9, 5, 2, 2), (5, 4))]
+SIZES += [((2, 5, 31), (247,)), ((1, 5, 5, 3, 2), (31, 4, 5))]
+CALLS = {
+    "plain": [(*make(regime, shape=(2, 20, 30), n_classes=7), {}) for regime in ("95% hard", "3% hard")],
+    "resized": [(*make_small("95% hard", *sizes), {"resize": MODES[len(sizes[1])]}) for sizes in SIZES],
 }
-
-
-def of_modes(dtype):
-    for mode, sizes in CHUNKED.items():
-        for small, size in sizes:
-            logits, labels = make_small("95% hard", small, size)
-            yield logits.astype(dtype), labels, {"resize": mode}
-
-
-CALLS = pytest.mark.parametrize("calls", [of_regimes, of_modes], ids=["plain", "resized"])
 
 
 def on_threads(n_threads, call, patch):
@@ -214,11 +202,12 @@ def on_threads(n_threads, call, patch):
 
 
 class TestSameBits:
-    @CALLS
+    @pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
     @pytest.mark.parametrize("dtype", ["float16", "float32"])
     def test_whatever_thread_does_what(self, worker, cut_small, monkeypatch, calls, dtype):
         """Any number of threads, and any order of the chunks."""
-        for call in calls(dtype):
+        for logits, labels, options in calls:
+            call = logits.astype(dtype), labels, options
             first = on_threads(1, call, monkeypatch)
             for n_threads in (2, 3, 8):
                 assert on_threads(n_threads, call, monkeypatch) == first
@@ -252,11 +241,9 @@ class TestSameBits:
             together.wait(GUARD)
             found.append([call(case) for case in cases])
 
-        threads = [threading.Thread(target=calls) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(4):
+                pool.submit(calls)
         assert found == [expected] * 4
 
 
@@ -277,11 +264,8 @@ def test_little_waits_for_other_chunks(worker, cut_small, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """How many threads calls ask for, where there are four processors."""
-    monkeypatch.delenv("OHEMLOSS_NUM_THREADS", raising=False)
-    monkeypatch.setattr(_threads, "cpu_quota", lambda root, group: None)
-    monkeypatch.setattr(_threads, "_processors", lambda: 4)
+def asked(processors, monkeypatch):
+    """How many threads calls ask for."""
     found, run = [], _threads.run
     monkeypatch.setattr(_threads, "run", lambda work, jobs, n: (found.append(n), run(work, jobs, n))[1])
     return found
@@ -292,7 +276,7 @@ def test_a_thread_has_enough_to_do(worker, asked, monkeypatch):
     for share in (1, 2, 100):
         monkeypatch.setattr(_host, "_PER_THREAD", logits.size // share + 1)
         ohemloss.ohem_cross_entropy(logits.astype(np.float32), labels)
-    assert asked == [1, 2, 4]
+    assert asked == [1, 2, 5]
 
 
 def test_threads_of_torch_are_a_limit(worker, cut_small, asked):
