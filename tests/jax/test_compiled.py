@@ -8,8 +8,9 @@ import pytest
 
 import ohemloss
 from tests._cases import REGIMES, make
+from tests.conformance._check import assert_both, case_of
 
-from ._helpers import assert_both, case_of, equations, shapes
+from ._helpers import equations, shapes
 
 jax = pytest.importorskip("jax")
 ohemloss_jax = pytest.importorskip("ohemloss_jax")

@@ -9,8 +9,9 @@ import pytest
 import ohemloss
 from tests._cases import make_small
 from tests._reference import interpolation
+from tests.conformance._check import assert_both, case_of
 
-from ._helpers import assert_both, case_of, equations, shapes
+from ._helpers import equations, shapes
 
 jax = pytest.importorskip("jax")
 Cells = pytest.importorskip("ohemloss_jax._cells").Cells
