@@ -138,8 +138,7 @@ class TestSteps:
             for k in range(1, ranked.shape[1] + 1):
                 ranks = jnp.full((2, 1, 1) if axes else (), k)
                 found = search(jnp.asarray(scores), ranks)
-                assert found.shape == ranks.shape
-                assert found.dtype == dtype
+                assert (found.shape, found.dtype) == (ranks.shape, dtype)
                 np.testing.assert_array_equal(np.ravel(found), ranked[:, k - 1])
 
 

@@ -207,7 +207,7 @@ def of_layer(case):
 
 
 def test_averaged_by_what_people_run():
-    """DistributedDataParallel, FSDP2 and a plain all-reduce train as one process does on the whole batch."""
+    """DDP, FSDP2, an all-reduce: as one process on the whole batch. Without a group each process mines its part."""
     code = """
     from torch.distributed.fsdp import fully_shard
     from torch.nn.parallel import DistributedDataParallel
@@ -229,12 +229,21 @@ def test_averaged_by_what_people_run():
     criterion(model(x), y).backward()
     all_reduce(model.weight.grad)
     answer["all-reduce"] = (model.weight.grad / n_ranks).flatten().tolist()
+    model = DistributedDataParallel(layer())
+    loss = OhemCELoss(weight=[1.0] * N_CLASSES).double()(model(x), y)
+    loss.backward()
+    answer["alone"] = [loss.item(), *model.module.weight.grad.flatten().tolist()]
     """
-    expected = of_layer(of_all()).ravel()
-    for answer in ask(code, 2):
+    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
+    parts = [case_of((logits[:4], labels[:4])), case_of((logits[4:], labels[4:]))]
+    expected, alone = of_layer(of_all()), sum(of_layer(part) for part in parts) / 2
+    for answer, part in zip(ask(code, 2), parts, strict=True):
+        value, *found = answer.pop("alone")
+        np.testing.assert_allclose(value, part.expected.value, rtol=1e-12)
+        np.testing.assert_allclose(found, alone.ravel(), rtol=1e-6, atol=1e-8)
         assert list(answer) == ["DDP", "FSDP2", "all-reduce"]
         for name, found in answer.items():
-            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(found, expected.ravel(), rtol=1e-6, atol=1e-9, err_msg=name)
 
 
 def test_meshes():
@@ -321,16 +330,22 @@ def test_a_missing_process_is_an_error(other):
 
 def test_refused():
     code = """
+    from torch.distributed.tensor import Shard, distribute_tensor
     answer = []
-    x, y = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.int64)
-    for value in ("all", 3):
+    x, y = torch.zeros(2, 2, 3, 3), torch.zeros(2, 3, 3, dtype=torch.int64)
+    sharded = distribute_tensor(x, mesh, [Shard(0)])
+    for logits, options in ((x, {"process_group": "all"}), (x, {"process_group": 3}), (sharded, {})):
         try:
-            OhemCELoss(process_group=value)(x, y)
-        except TypeError as error:
-            answer.append(str(error))
+            OhemCELoss(**options)(logits, y)
+        except (TypeError, ValueError) as error:
+            answer.append([type(error).__name__, str(error)])
     """
-    wrong = "`process_group` must be a process group or a device mesh of one dimension: got "
-    assert ask(code, 2)[0] == [wrong + "'all'.", wrong + "3."]
+    *wrong, (kind, message) = ask(code, 2)[0]
+    expected = "`process_group` must be a process group or a device mesh of one dimension: got "
+    assert wrong == [["TypeError", f"{expected}'all'."], ["TypeError", f"{expected}3."]]
+    assert kind == "ValueError"
+    assert message.startswith("`labels` must be on the device of `logits`: got logits on DeviceMesh(")
+    assert message.endswith(" and labels on cpu. Move one of them.")
 
 
 def test_refused_without_a_group(monkeypatch):
@@ -340,16 +355,12 @@ def test_refused_without_a_group(monkeypatch):
         ohemloss_torch.OhemCELoss(process_group=group)(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))
 
 
-SHARDED = """
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-logits, labels = make("3% hard", **EVEN)
-"""
-
-
 @pytest.mark.parametrize("n_ranks", [2, 4])
 def test_sharded_tensors(n_ranks, shows):
     """One loss of the whole, spread over the batch, the height, or the classes; the gradient stays in place."""
     code = """
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    logits, labels = make("3% hard", **EVEN)
     answer = {}
     places = {"batch": (0, 0), "height": (2, 1), "classes": (1, None)}
     for name, (in_x, in_y) in places.items():
@@ -366,7 +377,7 @@ def test_sharded_tensors(n_ranks, shows):
                 [trace.n_valid.item(), trace.n_min.item(), trace.n_hard.item(), trace.cut.count.item()],
             ]
     """
-    answer = ask(SHARDED + dedent(code), n_ranks)[0]
+    answer = ask(code, n_ranks)[0]
     assert len(answer) == 6
     for name, (value, grad, closed_value, closed, counts) in answer.items():
         case = case_of(make("3% hard", **EVEN), **eval(name.partition(", ")[2]))
@@ -375,35 +386,3 @@ def test_sharded_tensors(n_ranks, shows):
         assert_both(case, closed_value, closed)
         assert counts == [steps.n_valid, steps.n_min, steps.n_hard, steps.count]
         shows("PyTorch", "sharded", grad, case.expected.gradient, **case.gradient_tolerance("float64"))
-
-
-def test_plain_labels_beside_a_sharded_tensor_are_refused():
-    code = """
-    x = distribute_tensor(torch.tensor(logits), mesh, [Shard(0)])
-    try:
-        ohemloss.ohem_cross_entropy(x, torch.tensor(labels))
-    except ValueError as error:
-        answer = str(error)
-    """
-    message = ask(SHARDED + dedent(code), 2)[0]
-    assert message.startswith("`labels` must be on the device of `logits`: got logits on DeviceMesh(")
-    assert message.endswith(" and labels on cpu. Move one of them.")
-
-
-def test_without_a_group_each_process_mines_its_own_part():
-    code = """
-    from torch.nn.parallel import DistributedDataParallel
-    model = torch.nn.Conv2d(8, 8, 1, bias=False, dtype=torch.float64)
-    torch.nn.init.dirac_(model.weight)
-    model = DistributedDataParallel(model)
-    criterion = OhemCELoss(weight=[1.0] * 8).double()
-    mine = slice(2 * rank, 2 * rank + 2)
-    loss = criterion(model(torch.tensor(logits[mine])), torch.tensor(labels[mine]))
-    loss.backward()
-    answer = [loss.item(), model.module.weight.grad[:, :, 0, 0].tolist()]
-    """
-    value, grad = ask(SHARDED + dedent(code), 2)[0]
-    logits, labels = make("3% hard", **EVEN)
-    parts = [case_of((logits[:2], labels[:2])), case_of((logits[2:], labels[2:]))]
-    np.testing.assert_allclose(value, parts[0].expected.value, rtol=1e-12)
-    np.testing.assert_allclose(grad, sum(of_layer(part) for part in parts) / 2, rtol=1e-6, atol=1e-8)
