@@ -47,3 +47,26 @@ def assert_zero_where_nothing_counts(gradient: np.ndarray, case: Case) -> None:
     if case.options.get("resize") is None:
         pixels = np.moveaxis(gradient, case.axis, -1) if gradient.ndim > 1 else gradient
         assert not np.any(pixels[(steps.coefficients == 0) | ~np.asarray(steps.valid, bool)])
+
+
+def case_of(batch, **options):
+    """Make a case of logits and labels."""
+    return Case("", "", *batch, options)
+
+
+def images_of(batch, **options):
+    """Make a case of each image."""
+    logits, labels = batch
+    return [case_of((logits[i : i + 1], labels[i : i + 1]), **options) for i in range(len(logits))]
+
+
+def assert_both(case, value, gradient, dtype="float64"):
+    """Compare value and gradient with the oracle."""
+    np.testing.assert_allclose(value, case.expected.value, **case.value_tolerance(dtype))
+    np.testing.assert_allclose(gradient, case.expected.gradient, **case.gradient_tolerance(dtype))
+
+
+def assert_images(cases, values, gradients, dtype="float64"):
+    """Compare the value and gradient of each image with the oracle."""
+    for i, case in enumerate(cases):
+        assert_both(case, values[i], gradients[i : i + 1], dtype)

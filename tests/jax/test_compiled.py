@@ -8,8 +8,9 @@ import pytest
 
 import ohemloss
 from tests._cases import REGIMES, make
+from tests.conformance._check import assert_both, case_of
 
-from ._helpers import assert_both, case_of, equations, shapes
+from ._helpers import equations, shapes
 
 jax = pytest.importorskip("jax")
 ohemloss_jax = pytest.importorskip("ohemloss_jax")
@@ -137,8 +138,7 @@ class TestSteps:
             for k in range(1, ranked.shape[1] + 1):
                 ranks = jnp.full((2, 1, 1) if axes else (), k)
                 found = search(jnp.asarray(scores), ranks)
-                assert found.shape == ranks.shape
-                assert found.dtype == dtype
+                assert (found.shape, found.dtype) == (ranks.shape, dtype)
                 np.testing.assert_array_equal(np.ravel(found), ranked[:, k - 1])
 
 

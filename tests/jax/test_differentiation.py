@@ -6,8 +6,7 @@ import pytest
 import ohemloss
 from tests._cases import CURVATURE, make, make_small
 from tests._reference import curvature, interpolate, pull_back
-
-from ._helpers import assert_both, assert_images, case_of, images_of
+from tests.conformance._check import assert_both, assert_images, case_of, images_of
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("ohemloss_jax")

@@ -9,15 +9,15 @@ import pytest
 import ohemloss
 from tests._cases import make_small
 from tests._reference import interpolation
+from tests.conformance._check import assert_both, case_of
+from tests.conformance._table import MODES
 
-from ._helpers import assert_both, case_of, equations, shapes
+from ._helpers import equations, shapes
 
 jax = pytest.importorskip("jax")
 Cells = pytest.importorskip("ohemloss_jax._cells").Cells
-_linear = pytest.importorskip("ohemloss_jax._linear")
 jnp, export = jax.numpy, pytest.importorskip("jax.export")
 
-NAMES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 BY_PROB = ohemloss.MiningRule(rank_by="prob")
 # Axes of 8, 4, 3.7, 1 1/2 and 1 times as many places, of half as many, and of one place.
 LENGTHS = [(3, 24), (6, 24), (10, 37), (4, 6), (5, 5), (8, 4), (9, 2), (1, 20), (1, 1), (7, 1)]
@@ -55,39 +55,6 @@ class TestCells:
         assert Cells.of(*lengths, False, 8).place.shape[1] == length
 
 
-@pytest.mark.usefixtures("double")
-class TestLinear:
-    """Each step forward, and its transpose, against the product with its matrix; NaN goes nowhere else."""
-
-    def check(self, function, matrix, n_in):
-        rng = np.random.default_rng(0)
-        x, back = rng.normal(size=(2, n_in, 3)), rng.normal(size=(2, len(matrix), 3))
-        product, transposed = jax.vjp(function, jnp.asarray(x))
-        np.testing.assert_allclose(product, np.einsum("oi,aib->aob", matrix, x), rtol=1e-13, atol=1e-13)
-        expected = np.einsum("oi,aob->aib", matrix, back)
-        np.testing.assert_allclose(transposed(jnp.asarray(back))[0], expected, rtol=1e-13, atol=1e-13)
-        _, tangent = jax.jvp(function, (jnp.asarray(x),), (jnp.asarray(x),))
-        np.testing.assert_allclose(tangent, product, rtol=1e-13, atol=1e-13)
-        back[1, 0] = np.nan
-        np.testing.assert_array_equal(np.isnan(transposed(jnp.asarray(back))[0])[1, :, 0], matrix[0] != 0)
-
-    def test_take(self):
-        index = np.asarray([4, 0, 0, 2, 0, 4])
-        self.check(lambda x: _linear.take(x, index, 1), np.eye(5)[index], 5)
-
-    def test_take_of_nothing(self):
-        index = np.asarray([1, -1, 0, 1, -1])
-        _, transposed = jax.vjp(lambda x: _linear.take(x, index, 0), jnp.zeros(3))
-        np.testing.assert_array_equal(transposed(jnp.asarray([1.0, 2, 4, 8, 16]))[0], [4, 9, 0])
-        assert _linear._users(index, 3).shape == (3, 2)
-
-    def test_between(self):
-        share = np.asarray([[0.25, 0.5], [0.75, 0.125]])
-        zeros, cell = jnp.zeros((2, 2, 3)), np.eye(2)[[0, 0, 1, 1]]
-        self.check(lambda x: _linear.between(1, x, zeros, share).reshape(2, 4, 3), cell * (1 - share).reshape(-1, 1), 2)
-        self.check(lambda x: _linear.between(1, zeros, x, share).reshape(2, 4, 3), cell * share.reshape(-1, 1), 2)
-
-
 @pytest.mark.usefixtures("double", "many_blocks")
 class TestBlocks:
     @pytest.mark.parametrize(
@@ -103,7 +70,7 @@ class TestBlocks:
     )
     def test_sizes(self, small, size, options):
         logits, labels = make_small("40% hard", small, size, align_corners=options.get("align_corners", False))
-        options = {**options, "resize": NAMES[len(size)]}
+        options = {**options, "resize": MODES[len(size)]}
         logits = np.moveaxis(logits, 1, options.get("axis", 1))
         traced = jax.jit(both_of(**options)).trace(jnp.asarray(logits), jnp.asarray(labels))
         found = traced.lower().compile()(jnp.asarray(logits), jnp.asarray(labels))

@@ -9,8 +9,7 @@ import pytest
 import ohemloss
 from tests import _processes
 from tests._cases import REGIMES, make, make_small
-
-from ._helpers import assert_both, assert_images, case_of, images_of
+from tests.conformance._check import assert_both, assert_images, case_of, images_of
 
 SHAPE, N_CLASSES = (8, 6, 7), 8
 SMALL = (4, 3, 3, 4), (12, 15)

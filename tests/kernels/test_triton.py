@@ -14,9 +14,9 @@ from ohemloss._options import Options
 from ohemloss._validation import prepare
 from ohemloss_torch import OhemCELoss, _cuda, _resized, _served
 from tests import _processes
-from tests._cases import make, make_small, tolerance
+from tests._cases import make, make_small
 from tests._libraries import interpreted_kernels
-from tests._oracle import expect
+from tests.conformance._check import assert_both, case_of
 
 from ._launches import Launches
 
@@ -88,8 +88,7 @@ class TestSelection:
         scores = torch.tensor([1.0, math.nan, -2.0, math.inf, -math.nan], dtype=dtype)
         assert scores.signbit().sum() == 2
         for k, expected in ((3, math.inf), (4, 1.0), (5, -2.0)):
-            found = _cuda.kth_largest(scores, torch.tensor(k), torch.tensor(True), per_image=False)
-            assert found == expected
+            assert _cuda.kth_largest(scores, torch.tensor(k), torch.tensor(True), per_image=False) == expected
 
     def test_ties_at_minus_infinity(self):
         """Ignored pixels are minus infinity as well, and share nothing."""
@@ -416,10 +415,9 @@ class TestServed:
         options: dict[str, Any]
         for options in ({}, {"weight": [0.5, 2.0, 0.0, 1.0, 3.0]}, {"resize": "bilinear"}):
             for regime in ("40% hard", "3% hard"):
-                expected = expect(*(make_small(regime) if "resize" in options else make(regime)), **options)
+                case = case_of(make_small(regime) if "resize" in options else make(regime), **options)
                 value, gradient = next(rows)
-                np.testing.assert_allclose(value, expected.value, **tolerance("float32", "value"))
-                np.testing.assert_allclose(np.asarray(gradient) / 2, expected.gradient, rtol=1e-5, atol=1e-7)
+                assert_both(case, value, np.asarray(gradient) / 2, "float32")
 
     def test_without_a_driver_the_composite_runs(self):
         """Where Triton is, but finds no device or no compiler."""

@@ -2,10 +2,9 @@
 
 import torch
 
-from tests._cases import tolerance
+from tests.conformance._check import assert_both, case_of
 
-CLOSE = tolerance("float64", "value")
-# A rule that takes each path at once: some of the pixels that count tie or are kept though they are easy.
+# Pixels that tie, or that are kept though they are easy; weights of 0.
 OPTIONS = [
     {},
     {"thresh": None, "min_kept": 0.3},
@@ -22,6 +21,12 @@ def value_and_gradient(function, x):
     x = x.detach().requires_grad_()
     value = function(x)
     return value.detach().cpu(), torch.autograd.grad(value, x)[0].cpu()
+
+
+def check(loss, batch, device="cpu", **options):
+    """Differentiate a loss of logits and labels. Compare value and gradient with the oracle of the options."""
+    x, y = tensors(*batch, device)
+    assert_both(case_of(batch, **options), *value_and_gradient(lambda x: loss(x, y), x))
 
 
 def is_served_by_the_function(value):

@@ -10,7 +10,8 @@ import ohemloss
 import ohemloss._registry
 from tests import _processes
 from tests._cases import make, tolerance
-from tests._reference import gradient, reference
+from tests._reference import reference
+from tests.conformance._check import assert_both, case_of
 
 # PyTorch's own, whenever it differentiates forward.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -18,7 +19,7 @@ torch = pytest.importorskip("torch")
 ohemloss_torch = pytest.importorskip("ohemloss_torch")
 from ohemloss_torch import OhemCELoss
 
-from ._tensors import CLOSE, tensors, value_and_gradient
+from ._tensors import check, tensors, value_and_gradient
 
 
 class TestCompiled:
@@ -29,30 +30,25 @@ class TestCompiled:
             lambda x, y: ohemloss.ohem_cross_entropy(x, y), fullgraph=True, dynamic=True, backend="aot_eager"
         )
         for shape, regime in (((2, 6, 7), "40% hard"), ((3, 5, 8), "3% hard"), ((4, 9, 11), "95% hard")):
-            logits, labels = make(regime, shape=shape)
-            x, y = tensors(logits, labels, device)
+            case = case_of(make(regime, shape=shape))
+            x, y = tensors(case.logits, case.labels, device)
             with torch.compiler.set_stance("fail_on_recompile" if shape[0] > 2 else "default"):
                 value, grad = value_and_gradient(lambda x, y=y: compiled(x, y), x)
-            np.testing.assert_allclose(value, reference(logits, labels).value, **CLOSE)
-            shows(row, "compiled", grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
+            assert_both(case, value, grad)
+            shows(row, "compiled", grad, case.expected.gradient, **case.gradient_tolerance("float64"))
 
     def test_threshold_and_count_as_tensors(self, device):
         """Annealing: another value, the same program."""
         torch._dynamo.reset()
         criterion = OhemCELoss(thresh=torch.tensor(0.7), min_kept=torch.tensor(5)).to(device)
         compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels, device)
         stance = "default"
         for thresh, min_kept in ((0.7, 5), (0.5, 30), (0.9, 60)):
             criterion.thresh.fill_(thresh)
             criterion.min_kept.fill_(min_kept)
             with torch.compiler.set_stance(stance):
-                value, grad = value_and_gradient(lambda x: compiled(x, y), x)
+                check(compiled, make("40% hard"), device, thresh=float(np.float32(thresh)), min_kept=min_kept)
             stance = "fail_on_recompile"
-            options = {"thresh": float(np.float32(thresh)), "min_kept": min_kept}
-            np.testing.assert_allclose(value, reference(logits, labels, **options).value, **CLOSE)
-            np.testing.assert_allclose(grad, gradient(logits, labels, **options), rtol=1e-6, atol=1e-9)
 
     def test_a_count_as_an_argument(self):
         """Another number than the first becomes a symbol of the compiler."""
@@ -60,10 +56,8 @@ class TestCompiled:
         compiled = torch.compile(
             lambda x, y, k: ohemloss.ohem_cross_entropy(x, y, min_kept=k), fullgraph=True, backend="aot_eager"
         )
-        logits, labels = make("3% hard")
         for k in (2, 5, 60, 10**6):
-            expected = reference(logits, labels, min_kept=k).value
-            np.testing.assert_allclose(compiled(*tensors(logits, labels), k), expected, **CLOSE)
+            check(lambda x, y, k=k: compiled(x, y, k), make("3% hard"), min_kept=k)
 
     def test_as_the_very_first_call(self):
         """In a fresh process, by the default compiler: what has been looked up before is easy to trace."""
@@ -83,9 +77,7 @@ class TestCompiled:
             """
         )
         for (value, grad), regime in zip(answer, ("40% hard", "3% hard"), strict=True):
-            logits, labels = make(regime)
-            np.testing.assert_allclose(value, reference(logits, labels).value, rtol=1e-12)
-            np.testing.assert_allclose(grad, gradient(logits, labels), rtol=1e-6, atol=1e-9)
+            assert_both(case_of(make(regime)), value, grad)
 
 
 def example(shape=(2, 6, 7), regime="40% hard", dtype=torch.float32):
@@ -97,7 +89,11 @@ def dynamic_shapes():
     return ({0: n, 2: h, 3: w}, {0: n, 1: h, 2: w})
 
 
-OTHERS = [((3, 4, 9), "3% hard"), ((1, 1, 2), "95% hard"), ((2, 30, 40), "40% hard")]
+def compare(shows, run):
+    """Run a program on batches of other sizes."""
+    for shape, regime in (((3, 4, 9), "3% hard"), ((1, 1, 2), "95% hard"), ((2, 30, 40), "40% hard")):
+        x, y = example(shape, regime)
+        shows("PyTorch", "export", run(x, y), reference(x, y).value, **tolerance("float32", "value"))
 
 
 class TestExport:
@@ -107,10 +103,7 @@ class TestExport:
         file = io.BytesIO()
         torch.export.save(program, file)
         file.seek(0)
-        loaded = torch.export.load(file).module()
-        for shape, regime in OTHERS:
-            x, y = example(shape, regime)
-            shows("PyTorch", "export", loaded(x, y), reference(x, y).value, **tolerance("float32", "value"))
+        compare(shows, torch.export.load(file).module())
 
     def test_onnx(self, shows):
         onnxruntime = pytest.importorskip("onnxruntime")
@@ -124,10 +117,7 @@ class TestExport:
             program.save(file)
         session = onnxruntime.InferenceSession(file.getvalue())
         names = [each.name for each in session.get_inputs()]
-        for shape, regime in OTHERS:
-            x, y = example(shape, regime)
-            (value,) = session.run(None, dict(zip(names, (x.numpy(), y.numpy()), strict=True)))
-            shows("PyTorch", "export", value, reference(x, y).value, **tolerance("float32", "value"))
+        compare(shows, lambda x, y: session.run(None, dict(zip(names, (x.numpy(), y.numpy()), strict=True)))[0])
 
     @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")  # of shapes
     def test_jit_trace(self):

@@ -9,8 +9,8 @@ import pytest
 
 import ohemloss
 import ohemloss._registry
-from tests._cases import gradient_tolerance, make, round_to, tolerance
-from tests._reference import gradient, reference
+from tests._cases import make, round_to
+from tests.conformance._check import assert_both, case_of
 
 # PyTorch's own, whenever it differentiates forward.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 ohemloss_torch = pytest.importorskip("ohemloss_torch")
 from ohemloss_torch import OhemCELoss
 
-from ._tensors import CLOSE, tensors, value_and_gradient
+from ._tensors import check, tensors, value_and_gradient
 
 
 class TestAutocast:
@@ -36,22 +36,19 @@ class TestAutocast:
             out.retain_grad()
             loss = OhemCELoss()(out, y)
         assert (out.dtype, loss.dtype) == (dtype, torch.float32)
-        seen = round_to(out.detach().float().cpu().numpy(), name)
-        base = reference(seen, labels)
-        np.testing.assert_allclose(loss.detach().cpu(), base.value, **tolerance(name, "value"))
         loss.backward()
         assert out.grad.dtype == dtype
         assert (x.grad.dtype, layer.weight.grad.dtype) == (torch.float32, torch.float32)
-        shows(row, "autocast", out.grad.float().cpu(), gradient(seen, labels), **gradient_tolerance(name, base))
+        case, found = case_of((round_to(out.detach().float().cpu().numpy(), name), labels)), out.grad.float().cpu()
+        assert_both(case, loss.detach().cpu(), found, name)
+        shows(row, "autocast", found, case.expected.gradient, **case.gradient_tolerance(name))
 
     def test_scaled(self, device):
         """A loss scaled against underflow: the product is taken in float32, before the rounding to half."""
-        logits, labels = make("95% hard", shape=(2, 60, 70), dtype="float16")
-        x, y = tensors(logits, labels, device, torch.float16)
-        _, grad = value_and_gradient(lambda x: ohemloss.ohem_cross_entropy(x, y) * 2.0**16, x)
-        base, expected = reference(logits, labels), gradient(logits, labels) * 2.0**16
-        close = gradient_tolerance("float16", base)
-        np.testing.assert_allclose(grad.float(), expected, rtol=close["rtol"], atol=close["atol"] * 2**16)
+        case = case_of(make("95% hard", shape=(2, 60, 70), dtype="float16"))
+        x, y = tensors(case.logits, case.labels, device, torch.float16)
+        value, grad = value_and_gradient(lambda x: ohemloss.ohem_cross_entropy(x, y) * 2.0**16, x)
+        assert_both(case, value / 2.0**16, grad.double() / 2.0**16, "float16")
 
 
 class TestModule:
@@ -87,14 +84,13 @@ class TestModule:
         step = Step()
         assert [key for key in step.state_dict() if "criterion" in key] == ["parts.criterion.weight"]
         assert step.double().parts["criterion"].weight.dtype == torch.float64
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels)
+        case = case_of(make("40% hard"))
         torch.nn.init.dirac_(step.parts["head"].weight)
         torch.nn.init.zeros_(step.parts["head"].bias)
-        loss = step(x, y)
-        np.testing.assert_allclose(loss.detach(), reference(logits, labels).value, **CLOSE)
+        loss = step(*tensors(case.logits, case.labels))
+        np.testing.assert_allclose(loss.detach(), case.expected.value, **case.value_tolerance("float64"))
         loss.backward()
-        expected = gradient(logits, labels).sum(axis=(0, 2, 3))
+        expected = case.expected.gradient.sum(axis=(0, 2, 3))
         np.testing.assert_allclose(step.parts["head"].bias.grad, expected, rtol=1e-6, atol=1e-9)
 
     def test_in_a_container(self):
@@ -110,23 +106,19 @@ class TestModule:
         torch.testing.assert_close(Steps(OhemCELoss(), torch.nn.Identity())(x, y), ohemloss.ohem_cross_entropy(x, y))
 
     def test_options_may_be_set_later(self):
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels)
-        module = OhemCELoss()
+        module, batch = OhemCELoss(), make("40% hard")
         module.thresh, module.min_kept = 0.5, 30
-        np.testing.assert_allclose(module(x, y), reference(logits, labels, thresh=0.5, min_kept=30).value, **CLOSE)
+        check(module, batch, thresh=0.5, min_kept=30)
         module.thresh = 2.0
         assert repr(module) == "OhemCELoss(thresh=2.0, min_kept=30)"
         with pytest.raises(ValueError, match="`thresh` must lie in"):
-            module(x, y)
+            module(*tensors(*batch))
 
     def test_threshold_as_a_buffer(self):
         module = OhemCELoss(thresh=torch.tensor(0.5))
         assert set(module.state_dict()) == {"thresh"}
         assert repr(module) == "OhemCELoss(thresh=tensor(0.5000))"
-        logits, labels = make("40% hard")
-        x, y = tensors(logits, labels)
-        np.testing.assert_allclose(module(x, y), reference(logits, labels, thresh=0.5).value, **CLOSE)
+        check(module, make("40% hard"), thresh=0.5)
 
     def test_refuses_what_the_function_refuses(self):
         with pytest.raises(TypeError, match="`weight` must be an array, or a sequence of numbers: got 'abc'"):
@@ -158,13 +150,5 @@ def test_supports_every_option():
     from ohemloss_torch import backend
     from tests.test_criterion import OPTIONS as names
 
-    assert backend.supports == {
-        *names,
-        "rule",
-        "resize",
-        "align_corners",
-        "process_group",
-        "pixel_weight",
-        "positives",
-        *(f"{name} as an array" for name in MAY_BE_ARRAYS),
-    }
+    others = ("rule", "resize", "align_corners", "process_group", "pixel_weight", "positives")
+    assert backend.supports == {*names, *others, *(f"{name} as an array" for name in MAY_BE_ARRAYS)}

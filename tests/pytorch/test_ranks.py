@@ -1,15 +1,13 @@
 """One loss of a batch that is spread over processes: `process_group`, on gloo."""
 
 from textwrap import dedent
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import ohemloss
-from tests._cases import REGIMES, gradient_tolerance, make, make_small, tolerance
+from tests._cases import REGIMES, make, make_small
 from tests._ranks import Ranks, ranks
-from tests._reference import gradient, interpolate, pull_back, reference
+from tests.conformance._check import assert_both, case_of
 from tests.test_recipes import SOFTMAX, compare
 
 torch = pytest.importorskip("torch")
@@ -19,17 +17,19 @@ pytestmark = pytest.mark.xdist_group("ranks")
 
 SHAPE, N_CLASSES = (5, 12, 14), 8
 # How the five images lie on the processes: unevenly, and one of them has none.
-CUTS = {1: [0, 5], 2: [0, 4, 5], 4: [0, 0, 3, 4, 5]}
-POSITIVES = np.arange(5 * 12 * 14).reshape(SHAPE) % 17 == 3
+CUTS = {2: [0, 4, 5], 4: [0, 0, 3, 4, 5]}
+# Images that two, or four, processes have the same number of.
+EVEN = {"shape": (4, 6, 7), "n_classes": 8}
 
 # What each piece of code begins with.
 BEGIN = """
 from ohemloss import MiningRule
 from ohemloss_torch import OhemCELoss
 from tests._cases import make, make_small
-from tests.pytorch.test_ranks import CUTS, N_CLASSES, POSITIVES, SHAPE
+from tests.pytorch.test_ranks import CUTS, EVEN, N_CLASSES, SHAPE
 cuts = CUTS[n_ranks]
 mine = slice(cuts[rank], cuts[rank + 1])
+logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
 """
 
 
@@ -38,9 +38,18 @@ def ask(code, n_ranks):
     return ranks(n_ranks).ask(BEGIN + dedent(code))
 
 
-@pytest.mark.parametrize("n_ranks", [2, 4])
-def test_is_the_loss_of_the_batch(n_ranks, shows):
-    """Value, gradient and counts, in all regimes: the same bits on each process, and a part of one gradient."""
+def of_all(regime="3% hard", dtype="float64", **options):
+    """Make the case of the whole batch."""
+    return case_of(make(regime, shape=SHAPE, n_classes=N_CLASSES, dtype=dtype), **options)
+
+
+def joined(parts, case):
+    """Put the gradients of the processes together."""
+    return np.concatenate([np.reshape(part, (-1, *case.logits.shape[1:])) for part in parts])
+
+
+def test_exchanges_and_counts(shows):
+    """Four processes: each exchanges the same, and counts the same, by the node and by the composite."""
     code = f"""
     answer = {{}}
     for regime in {list(REGIMES)}:
@@ -52,93 +61,40 @@ def test_is_the_loss_of_the_batch(n_ranks, shows):
             loss = OhemCELoss(process_group=group)(x, y)
             n_forward = list(exchanges)
             loss.backward()
-            assert exchanges == n_forward, "nobody waits for another one to go back"
+            assert exchanges == n_forward, "no process waits for another one in the backward pass"
             value, closed = ohemloss.value_and_grad(x.detach(), y, process_group=group)
             alone = ohemloss.ohem_cross_entropy(x.detach(), y, process_group=group)
             assert value == loss and alone == loss
+            # The composite, differentiated by its operations.
+            weight = torch.ones(N_CLASSES, requires_grad=True)
+            again = ohemloss.ohem_cross_entropy(x, y, weight=weight, process_group=group)
+            assert again.grad_fn.name() != loss.grad_fn.name()
+            slope, = torch.autograd.grad(again, x)
             trace = ohemloss.explain(x.detach(), y, process_group=group)
             torch.testing.assert_close(trace.value, loss.detach())
             assert trace.n_devices == n_ranks
             counts = [int(n) for n in (trace.n_valid, trace.n_min, trace.n_hard, trace.cut.count)]
-            grads = [grad.double().tolist() for grad in (x.grad, closed)]
-            answer[f"{{regime}}, {{dtype}}"] = [loss.item().hex(), counts, *grads, n_forward]
+            grads = [grad.double().tolist() for grad in (x.grad, slope, closed)]
+            answer[f"{{regime}}, {{dtype}}"] = [[loss.item().hex(), again.item().hex(), counts, n_forward], *grads]
     """
-    answers = ask(code, n_ranks)
-    assert len(answers) == n_ranks
+    answers = ask(code, 4)
     assert len(answers[0]) == 9
-    for name, (bits, counts, _, _, n_forward) in answers[0].items():
+    for name, (same, *_) in answers[0].items():
         regime, dtype = name.split(", ")
-        assert all(answer[name][:2] == [bits, counts] for answer in answers)
-        assert all(answer[name][4] == n_forward for answer in answers), "other exchanges, and all wait for ever"
-        logits, labels = make(regime, shape=SHAPE, n_classes=N_CLASSES, dtype=dtype)
-        base, expected = reference(logits, labels), gradient(logits, labels)
-        np.testing.assert_allclose(float.fromhex(bits), base.value, **tolerance(dtype, "value"))
-        assert counts == [base.n_valid, base.n_min, base.n_hard, base.count]
-        close = gradient_tolerance(dtype, base)
-        # The derivative of what all processes return, which those that average expect.
-        backward, closed = (
-            np.concatenate([np.reshape(a[name][i], (-1, *expected.shape[1:])) for a in answers]) for i in (2, 3)
-        )
-        shows("PyTorch", "sharded", backward / n_ranks, expected, **close)
-        np.testing.assert_allclose(closed, expected, **close)
-        n_digits = 0 if base.n_hard >= base.n_min else 8 if dtype == "float64" else 4
+        assert all(answer[name][0] == same for answer in answers), "other exchanges are a deadlock"
+        bits, again, counts, n_forward = same
+        case = of_all(regime, dtype)
+        steps = case.expected.steps
+        assert counts == [steps.n_valid, steps.n_min, steps.n_hard, steps.count]
+        # The derivative of the sum of what all processes return, which those that average expect.
+        for number, value, copies in ((1, bits, 4), (2, again, 4), (3, bits, 1)):
+            found = joined([answer[name][number] for answer in answers], case) / copies
+            assert_both(case, float.fromhex(value), found, dtype)
+            shows("PyTorch", "sharded", found, case.expected.gradient, **case.gradient_tolerance(dtype))
+        n_digits = 0 if steps.n_hard >= steps.n_min else 8 if dtype == "float64" else 4
         wide = "torch.float64" if dtype == "float64" else "torch.float32"
         digits = [[[256], "torch.int64"]] * n_digits
         assert n_forward == [[[5], "torch.int64"], *digits, [[2], "torch.int64"], [[], wide]]
-
-
-RULES = [
-    "{}",
-    "{'thresh': 0.2, 'min_kept': 150, 'weight': tuple(range(8)), 'label_smoothing': 0.1}",
-    "{'min_kept': 0.3, 'thresh': None, 'reduction': 'sum'}",
-    "{'rule': MiningRule(rank_by='prob', ties='drop'), 'min_kept': 200, 'thresh': 0.01}",
-    "{'rule': MiningRule(pool='all', ties='keep', normaliser='all'), 'min_kept': 0.5}",
-    "{'rule': MiningRule(normaliser='valid_weight'), 'weight': tuple(range(8))}",
-    "{'rule': MiningRule(normaliser=lambda counts: counts.nonzero + counts.images + counts.all)}",
-    "{'rule': MiningRule(per_image='mean')}",
-    "{'rule': MiningRule(per_image='select', normaliser='images'), 'min_kept': 20}",
-    "{'rule': MiningRule(per_image='select'), 'min_kept': 20}",
-    "{'min_kept': lambda counts: counts.where(counts.valid > counts.all // 2, counts.valid // 9, counts.images)}",
-    "{'rule': MiningRule(normaliser='positives'), 'positives': POSITIVES, 'min_kept': lambda n: 3 * n.positives}",
-]
-
-
-@pytest.mark.parametrize("n_ranks", [2, 4])
-def test_rules(n_ranks):
-    """What a rule counts it counts over all processes."""
-    code = f"""
-    answer = []
-    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
-    for text in {RULES!r}:
-        options = eval(text)
-        arrays = {{"positives": torch.tensor(options.pop("positives")[mine])}} if "positives" in options else {{}}
-        x, y = torch.tensor(logits[mine]).requires_grad_(), torch.tensor(labels[mine])
-        loss = OhemCELoss(**options, process_group=group).double()(x, y, **arrays)
-        loss.backward()
-        value, closed = ohemloss.value_and_grad(x.detach(), y, **options, **arrays, process_group=group)
-        # The composite, differentiated by its operations, with the same exchanges.
-        weight = options.pop("weight", None)
-        weight = None if weight is None else torch.tensor(weight, dtype=torch.float64, requires_grad=True)
-        again = ohemloss.ohem_cross_entropy(x, y, weight=weight, **options, **arrays, process_group=group)
-        assert again.grad_fn.name() != loss.grad_fn.name() or weight is None
-        slope, = torch.autograd.grad(again, x)
-        answer.append([[loss.item(), value.item(), again.item()], x.grad.tolist(), slope.tolist(), closed.tolist()])
-    """
-    answers = ask(code, n_ranks)
-    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
-    for number, text in enumerate(RULES):
-        options = eval(text, vars(ohemloss) | {"POSITIVES": POSITIVES})
-        if callable(options.get("min_kept")):  # of the same counts, as the oracle knows them
-            n_positive = int(np.sum(POSITIVES & (labels != 255)))
-            counts = SimpleNamespace(all=labels.size, valid=int(np.sum(labels != 255)), images=5, positives=n_positive)
-            counts.where = lambda condition, a, b: a if condition else b
-            options["min_kept"] = options["min_kept"](counts)
-        base, expected = reference(logits, labels, **options), gradient(logits, labels, **options)
-        for answer in answers:
-            np.testing.assert_allclose(answer[number][0], base.value, rtol=1e-12, err_msg=text)
-        for i, factor in ((1, n_ranks), (2, n_ranks), (3, 1)):
-            found = np.concatenate([np.reshape(answer[number][i], (-1, *expected.shape[1:])) for answer in answers])
-            np.testing.assert_allclose(found / factor, expected, rtol=1e-6, atol=1e-9, err_msg=text)
 
 
 def test_recipes():
@@ -176,15 +132,12 @@ def test_recipes():
     cases = {case["id"]: case for case in SOFTMAX}
     assert len(answers[0]) > 40
     for name, (value, grad) in answers[0].items():
-        compare(
-            cases[name], value, np.concatenate([np.asarray(grad), np.asarray(answers[1][name][1])]).astype(np.float32)
-        )
+        compare(cases[name], value, np.concatenate([grad, answers[1][name][1]]).astype(np.float32))
 
 
 def test_other_losses():
     """`hard_mean` and the binary loss, as one process computes them on the whole batch, which other tests compare."""
     code = """
-    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
     x, y = torch.tensor(logits[:, 0]), torch.tensor(labels) % 2
     answer = []
     for options in ({}, {"rule": MiningRule(per_image="mean")}, {"min_kept": 7, "thresh": 0.01}):
@@ -237,23 +190,27 @@ def test_whatever_a_process_has():
     answers = ask(code, 2)
     logits, labels = make("3% hard", shape=(2, 9, 10), n_classes=N_CLASSES)
     labels[0, 0, 0] = 1
-    small = reference(logits[..., :3], labels[..., :3])
+    case = case_of((logits[..., :3], labels[..., :3]))
     for answer in answers:
         values = [row[0] for row in answer]
         assert [row[1] for row in answer][:3] == values[:3]
-        np.testing.assert_allclose(values, [small.value, 0.0, small.value, np.nan, 0.0], rtol=1e-13)
-    expected = gradient(logits[..., :3], labels[..., :3]).ravel()
-    np.testing.assert_allclose(answers[1][0][2], expected, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(answers[0][2][2], expected, rtol=1e-6, atol=1e-9)
+        small = case.expected.value
+        np.testing.assert_allclose(values, [small, 0.0, small, np.nan, 0.0], rtol=1e-13)
+    for row in (answers[1][0], answers[0][2]):
+        assert_both(case, row[0], joined([row[2]], case))
     assert not np.any(answers[0][0][2])
 
 
+def of_layer(case):
+    """Give the derivative of the weights of a 1x1 convolution, the identity, in front of the loss."""
+    return np.einsum("nihw,njhw->ij", case.expected.gradient, case.logits)
+
+
 def test_averaged_by_what_people_run():
-    """DistributedDataParallel, FSDP2 and a plain all-reduce train as one process does on the whole batch."""
+    """DDP, FSDP2, an all-reduce: as one process on the whole batch. Without a group each process mines its part."""
     code = """
     from torch.distributed.fsdp import fully_shard
     from torch.nn.parallel import DistributedDataParallel
-    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
     x, y = torch.tensor(logits[mine]), torch.tensor(labels[mine])
 
     def layer():
@@ -272,13 +229,21 @@ def test_averaged_by_what_people_run():
     criterion(model(x), y).backward()
     all_reduce(model.weight.grad)
     answer["all-reduce"] = (model.weight.grad / n_ranks).flatten().tolist()
+    model = DistributedDataParallel(layer())
+    loss = OhemCELoss(weight=[1.0] * N_CLASSES).double()(model(x), y)
+    loss.backward()
+    answer["alone"] = [loss.item(), *model.module.weight.grad.flatten().tolist()]
     """
     logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
-    expected = np.einsum("nihw,njhw->ij", gradient(logits, labels), logits).ravel()
-    for answer in ask(code, 2):
+    parts = [case_of((logits[:4], labels[:4])), case_of((logits[4:], labels[4:]))]
+    expected, alone = of_layer(of_all()), sum(of_layer(part) for part in parts) / 2
+    for answer, part in zip(ask(code, 2), parts, strict=True):
+        value, *found = answer.pop("alone")
+        np.testing.assert_allclose(value, part.expected.value, rtol=1e-12)
+        np.testing.assert_allclose(found, alone.ravel(), rtol=1e-6, atol=1e-8)
         assert list(answer) == ["DDP", "FSDP2", "all-reduce"]
         for name, found in answer.items():
-            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(found, expected.ravel(), rtol=1e-6, atol=1e-9, err_msg=name)
 
 
 def test_meshes():
@@ -286,7 +251,7 @@ def test_meshes():
     code = """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-    logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=N_CLASSES)
+    logits, labels = make("3% hard", **EVEN)
     line, plane = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "height"))
     answer = []
     own = torch.tensor(logits[rank : rank + 1]), torch.tensor(labels[rank : rank + 1])
@@ -309,21 +274,20 @@ def test_meshes():
         answer.append(str(error))
     """
     answers = ask(code, 4)
-    logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=N_CLASSES)
-    base, expected = reference(logits, labels), gradient(logits, labels)
+    case = case_of(make("3% hard", **EVEN))
+    whole = joined([answers[0][3], answers[2][3]], case) / 2
     for answer in answers:
-        np.testing.assert_allclose(answer[:3], base.value, rtol=1e-12)
+        for value in answer[:3]:
+            assert_both(case, value, whole)
         assert answer[4] == (
             "`process_group` must be a process group or a device mesh of one dimension: got a mesh of 2 with the names "
             "('data', 'height'). Pass one of them, `mesh['name']`."
         )
-    np.testing.assert_allclose(np.concatenate([answers[0][3], answers[2][3]]) / 2, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_compiled_and_resized():
     """Under `torch.compile` the composite makes the same exchanges; logits of a lower resolution, too."""
     code = """
-    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
     x, y = torch.tensor(logits[mine]).requires_grad_(), torch.tensor(labels[mine])
     compiled = torch.compile(OhemCELoss(process_group=group), fullgraph=True, backend="aot_eager")
     loss = compiled(x, y)
@@ -336,16 +300,11 @@ def test_compiled_and_resized():
     answer = [loss.item(), x.grad.tolist(), resized.item(), small.grad.tolist()]
     """
     answers = ask(code, 2)
-    logits, labels = make("3% hard", shape=SHAPE, n_classes=N_CLASSES)
-    small, pixels = make_small("3% hard", (4, 5, 3, 4))
-    enlarged = interpolate(small, pixels.shape[1:])
-    for answer in answers:
-        np.testing.assert_allclose(answer[0], reference(logits, labels).value, rtol=1e-12)
-        np.testing.assert_allclose(answer[2], reference(enlarged, pixels).value, rtol=1e-12)
-    expected = gradient(logits, labels), pull_back(gradient(enlarged, pixels), small.shape[2:])
-    for i, grad in zip((1, 3), expected, strict=True):
-        found = np.concatenate([np.reshape(answer[i], (-1, *grad.shape[1:])) for answer in answers])
-        np.testing.assert_allclose(found / 2, grad, rtol=1e-6, atol=1e-8)
+    small = case_of(make_small("3% hard", (4, 5, 3, 4)), resize="bilinear")
+    for number, case in ((0, of_all()), (2, small)):
+        whole = joined([answer[number + 1] for answer in answers], case) / 2
+        for answer in answers:
+            assert_both(case, answer[number], whole)
 
 
 @pytest.mark.parametrize("other", ["dead", "silent"])
@@ -371,16 +330,22 @@ def test_a_missing_process_is_an_error(other):
 
 def test_refused():
     code = """
+    from torch.distributed.tensor import Shard, distribute_tensor
     answer = []
-    x, y = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.int64)
-    for value in ("all", 3):
+    x, y = torch.zeros(2, 2, 3, 3), torch.zeros(2, 3, 3, dtype=torch.int64)
+    sharded = distribute_tensor(x, mesh, [Shard(0)])
+    for logits, options in ((x, {"process_group": "all"}), (x, {"process_group": 3}), (sharded, {})):
         try:
-            OhemCELoss(process_group=value)(x, y)
-        except TypeError as error:
-            answer.append(str(error))
+            OhemCELoss(**options)(logits, y)
+        except (TypeError, ValueError) as error:
+            answer.append([type(error).__name__, str(error)])
     """
-    wrong = "`process_group` must be a process group or a device mesh of one dimension: got "
-    assert ask(code, 2)[0] == [wrong + "'all'.", wrong + "3."]
+    *wrong, (kind, message) = ask(code, 2)[0]
+    expected = "`process_group` must be a process group or a device mesh of one dimension: got "
+    assert wrong == [["TypeError", f"{expected}'all'."], ["TypeError", f"{expected}3."]]
+    assert kind == "ValueError"
+    assert message.startswith("`labels` must be on the device of `logits`: got logits on DeviceMesh(")
+    assert message.endswith(" and labels on cpu. Move one of them.")
 
 
 def test_refused_without_a_group(monkeypatch):
@@ -390,16 +355,12 @@ def test_refused_without_a_group(monkeypatch):
         ohemloss_torch.OhemCELoss(process_group=group)(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.int64))
 
 
-SHARDED = """
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
-"""
-
-
 @pytest.mark.parametrize("n_ranks", [2, 4])
 def test_sharded_tensors(n_ranks, shows):
     """One loss of the whole, spread over the batch, the height, or the classes; the gradient stays in place."""
     code = """
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    logits, labels = make("3% hard", **EVEN)
     answer = {}
     places = {"batch": (0, 0), "height": (2, 1), "classes": (1, None)}
     for name, (in_x, in_y) in places.items():
@@ -416,46 +377,12 @@ def test_sharded_tensors(n_ranks, shows):
                 [trace.n_valid.item(), trace.n_min.item(), trace.n_hard.item(), trace.cut.count.item()],
             ]
     """
-    answer = ask(SHARDED + dedent(code), n_ranks)[0]
-    logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
+    answer = ask(code, n_ranks)[0]
     assert len(answer) == 6
     for name, (value, grad, closed_value, closed, counts) in answer.items():
-        rule = eval(name.partition(", ")[2])
-        base, expected = reference(logits, labels, **rule), gradient(logits, labels, **rule)
-        np.testing.assert_allclose([value, closed_value], base.value, rtol=1e-12)
-        np.testing.assert_allclose(closed, expected, rtol=1e-6, atol=1e-9)
-        assert counts == [base.n_valid, base.n_min, base.n_hard, base.count]
-        shows("PyTorch", "sharded", grad, expected, rtol=1e-6, atol=1e-9)
-
-
-def test_plain_labels_beside_a_sharded_tensor_are_refused():
-    code = """
-    x = distribute_tensor(torch.tensor(logits), mesh, [Shard(0)])
-    try:
-        ohemloss.ohem_cross_entropy(x, torch.tensor(labels))
-    except ValueError as error:
-        answer = str(error)
-    """
-    message = ask(SHARDED + dedent(code), 2)[0]
-    assert message.startswith("`labels` must be on the device of `logits`: got logits on DeviceMesh(")
-    assert message.endswith(" and labels on cpu. Move one of them.")
-
-
-def test_without_a_group_each_process_mines_its_own_part():
-    code = """
-    from torch.nn.parallel import DistributedDataParallel
-    model = torch.nn.Conv2d(8, 8, 1, bias=False, dtype=torch.float64)
-    torch.nn.init.dirac_(model.weight)
-    model = DistributedDataParallel(model)
-    criterion = OhemCELoss(weight=[1.0] * 8).double()
-    mine = slice(2 * rank, 2 * rank + 2)
-    loss = criterion(model(torch.tensor(logits[mine])), torch.tensor(labels[mine]))
-    loss.backward()
-    answer = [loss.item(), model.module.weight.grad[:, :, 0, 0].tolist()]
-    """
-    value, grad = ask(SHARDED + dedent(code), 2)[0]
-    logits, labels = make("3% hard", shape=(4, 6, 7), n_classes=8)
-    parts = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
-    np.testing.assert_allclose(value, reference(*parts[0]).value, rtol=1e-12)
-    expected = [np.einsum("nihw,njhw->ij", gradient(x, y), x) for x, y in parts]
-    np.testing.assert_allclose(grad, sum(expected) / 2, rtol=1e-6, atol=1e-8)
+        case = case_of(make("3% hard", **EVEN), **eval(name.partition(", ")[2]))
+        steps = case.expected.steps
+        assert_both(case, value, grad)
+        assert_both(case, closed_value, closed)
+        assert counts == [steps.n_valid, steps.n_min, steps.n_hard, steps.count]
+        shows("PyTorch", "sharded", grad, case.expected.gradient, **case.gradient_tolerance("float64"))
