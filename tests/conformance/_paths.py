@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._libraries import KERNELS, LIBRARIES, is_installed, requested_packages
+from tests._libraries import LIBRARIES, interpreted_kernels, is_installed, requested_packages
 
 from . import _distributed, _jax
 from ._case import Case
@@ -17,7 +17,7 @@ from ._table import CASES
 
 FIRST = {case.kind: case for case in reversed(CASES)}
 KERNELS_MARKS = (pytest.mark.kernels,)
-LIBRARY = {library.id: library for library in [*LIBRARIES, *KERNELS]}
+LIBRARY = {library.id: library for library in LIBRARIES}
 
 
 def one_of_each_kind(case: Case, dtype: str) -> bool:
@@ -190,11 +190,19 @@ def by_kernels():
 
 
 @contextlib.contextmanager
+def by_interpreter():
+    """Serve tensors on a CPU by the kernels in Triton."""
+    with interpreted_kernels(), by_kernels():
+        yield
+
+
+@contextlib.contextmanager
 def by_small_grids():
     """Let small calls have several blocks of several tiles, and threads that walk through some rows, not all."""
     from ohemloss_cupy import _call, _resized
+    from tests import _shim
 
-    with by_kernels(), pytest.MonkeyPatch.context() as patch:
+    with _shim.serving(), by_kernels(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(_call, "_FORWARD_BLOCKS", 3)
         patch.setattr(_call, "_SEARCH_BLOCKS", 2)
         patch.setattr(_resized, "_THREADS", 1)
@@ -281,8 +289,8 @@ def paths():
         Path("dask", LIBRARY["dask"], in_chunks, takes=lazy_rows),
         Path("ndonnx", LIBRARY["ndonnx"], closed_form, takes=one_of_each_kind),
         Path("mlx", LIBRARY["mlx"], by_mlx, takes=but_empty),
-        Path("triton", LIBRARY["torch-interpreted"], in_triton, interpreted_rows, by_kernels, marks=KERNELS_MARKS),
-        Path("cuda c", LIBRARY["cupy-shim"], in_cuda_c, by_cuda_c, by_small_grids, marks=KERNELS_MARKS),
+        Path("triton", torch, in_triton, interpreted_rows, by_interpreter, marks=KERNELS_MARKS),
+        Path("cuda c", numpy, in_cuda_c, by_cuda_c, by_small_grids, reads_labels=False, marks=KERNELS_MARKS),
     ]
     if os.environ.get("OHEMLOSS_TEST_KERNELS") != "1":
         found = [path for path in found if pytest.mark.kernels not in path.marks]
