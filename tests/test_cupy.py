@@ -9,7 +9,7 @@ import pytest
 import ohemloss
 from tests._cases import gradient_tolerance, make, make_small, tolerance
 from tests._libraries import LIBRARIES, is_installed
-from tests._reference import gradient, interpolate, pull_back, reference
+from tests._oracle import expect
 
 pytest.importorskip("ohemloss_cupy")
 from ohemloss_cupy import _launch, backend
@@ -109,7 +109,7 @@ class TestOnADevice:
         ohemloss.value_and_grad(x, y, **options)
         with cupyx.allow_synchronize(False):
             value, _ = ohemloss.value_and_grad(x, y, **options)
-        library.assert_close(value, reference(logits, labels, **options).value, **tolerance("float32", "value"))
+        library.assert_close(value, expect(logits, labels, **options).value, **tolerance("float32", "value"))
 
     @pytest.mark.filterwarnings("ignore:cupyx.allow_synchronize:UserWarning")
     @pytest.mark.parametrize("regime", ["95% hard", "3% hard"])
@@ -124,12 +124,11 @@ class TestOnADevice:
         with cupyx.allow_synchronize(False):
             value, found = ohemloss.value_and_grad(x, y, resize="bilinear")
         assert [a.get().tobytes() for a in first] == [a.get().tobytes() for a in (value, found)]
-        large = interpolate(logits, size)
-        base = reference(large, labels)
-        library.assert_close(value, base.value, **tolerance(dtype, "value"))
-        close = gradient_tolerance(dtype, base)
-        close["atol"] *= np.max(pull_back(np.ones(large.shape), logits.shape[2:]))
-        library.assert_close(found, pull_back(gradient(large, labels), logits.shape[2:]), **close)
+        expected = expect(logits, labels, resize="bilinear")
+        library.assert_close(value, expected.value, **tolerance(dtype, "value"))
+        close = gradient_tolerance(dtype, expected, differences=False)
+        close["atol"] *= expected.shares
+        library.assert_close(found, expected.gradient, **close)
 
     def test_captured_in_a_graph(self, library):
         """Replayed on other numbers, it finds what is true of those."""
@@ -164,5 +163,5 @@ class TestOnADevice:
             value, gradient = ohemloss.value_and_grad(x, y, **options)
             assert value.device == gradient.device == x.device
             with x.device:
-                expected = reference(logits, labels, **options).value
+                expected = expect(logits, labels, **options).value
                 np.testing.assert_allclose(value.get(), expected, **tolerance("float32", "value"))

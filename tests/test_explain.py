@@ -4,21 +4,26 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._cases import make, tolerance
+from tests._cases import make, make_small, tolerance
+from tests._oracle import expect
 from tests._reference import reference
 
 
 @pytest.mark.every_library
-@pytest.mark.rows("regime", ["3% hard", "40% hard", "95% hard"])
-def test_every_step(library, regime):
-    logits, labels = make(regime)
-    expected = reference(logits, labels)
-    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels))
+@pytest.mark.rows(
+    "regime, resize", [("3% hard", None), ("3% hard", "bilinear"), ("40% hard", None), ("95% hard", None)]
+)
+def test_every_step(library, regime, resize):
+    """At the resolution of the labels."""
+    logits, labels = make_small(regime) if resize else make(regime)
+    expected = expect(logits, labels, resize=resize).steps
+    trace = ohemloss.explain(library.asarray(logits, "float32"), library.asarray(labels), resize=resize)
     close = tolerance("float32", "value")
+    atol = 1e-5 if resize else 1e-6
     library.assert_close(trace.thresh, -np.log(0.7), **close)
-    library.assert_close(trace.pixel_loss, expected.pixel_loss, rtol=1e-5, atol=1e-6)
+    library.assert_close(trace.pixel_loss, expected.pixel_loss, rtol=1e-5, atol=atol)
     library.assert_close(trace.value, expected.value, **close)
-    library.assert_close(trace.cut.value, expected.cut, rtol=1e-5, atol=1e-6)
+    library.assert_close(trace.cut.value, expected.cut, rtol=1e-5, atol=atol)
     library.assert_close(trace.cut.tie_weight, expected.tie_weight)
     library.assert_close(trace.score, library.numpy(trace.pixel_loss))
     np.testing.assert_array_equal(library.numpy(trace.labels), labels)
@@ -85,23 +90,3 @@ def test_score_is_what_is_ranked(library):
     expected = np.asarray([np.log(2), np.log1p(np.exp(3)), 0])
     library.assert_close(trace.score, expected, rtol=1e-6)
     library.assert_close(trace.pixel_loss, expected * [4, 1, 1], rtol=1e-6)
-
-
-def test_same_options_as_the_loss(library):
-    logits, labels = make("40% hard")
-    x, y = library.asarray(np.moveaxis(logits, 1, -1), "float32"), library.asarray(labels)
-    options = {
-        "thresh": 0.5,
-        "min_kept": 40,
-        "ignore_index": 2,
-        "weight": (1.0, 2.0, 3.0, 4.0, 5.0),
-        "pixel_weight": library.asarray(np.full((2, 1, 7), 0.5), "float32"),
-        "label_smoothing": 0.1,
-        "axis": -1,
-    }
-    labels[labels == 255] = 0
-    y = library.asarray(labels)
-    for reduction in ("mean", "sum", "none"):
-        trace = ohemloss.explain(x, y, **options, reduction=reduction)
-        expected = ohemloss.ohem_cross_entropy(x, y, **options, reduction=reduction)
-        library.assert_close(trace.value, library.numpy(expected), **tolerance("float32", "value"))
