@@ -11,22 +11,17 @@ from array_api_extra.testing import lazy_xp_function
 
 import ohemloss
 from ohemloss import MiningRule, OhemBCELoss, ohem_binary_cross_entropy
-from tests._cases import REGIMES, gradient_tolerance, round_to, tolerance
+from tests import _cases
+from tests._cases import gradient_tolerance, round_to, tolerance
 from tests._reference import by_rule
 
 lazy_xp_function(ohem_binary_cross_entropy)
 
 
-def make(regime="40% hard", shape=(2, 1, 6, 7), seed=0):
+def make(regime="40% hard", shape=(2, 1, 6, 7)):
     """Make logits with a known share of hard elements, and labels of 0 and 1."""
-    rng = np.random.default_rng([seed, len(regime)])
-    n = int(np.prod(shape))
-    n_hard = round(REGIMES[regime] * n)
-    p = np.concatenate([rng.uniform(0.02, 0.65, n_hard), rng.uniform(0.75, 0.99, n - n_hard)])
-    rng.shuffle(p)
-    labels = rng.integers(2, size=n)
-    logits = np.log(p / (1 - p)) * (2 * labels - 1)
-    return logits.reshape(shape), labels.reshape(shape)
+    logits, labels = _cases.make(regime, shape, n_classes=2, ignored=0)
+    return logits[:, 1] - logits[:, 0], labels
 
 
 def oracle(logits, labels, *, where=None, u=1.0, thresh: Any = 0.7, min_kept=1 / 16, rule=MiningRule(), positives=None):

@@ -44,13 +44,11 @@ def cross_entropy(variant, p, labels, n_classes):
         "stdc": lambda: recipes.stdc(0.7, p["n_min"]),
         "stdc_weighted": lambda: recipes.stdc(0.7, p["n_min"], weight=enet),
         "hrnet": lambda: recipes.hrnet(255, p.get("thres", 0.7), kept, w),
-        "pidnet": lambda: recipes.pidnet(255, 0.7, kept),
         "mmseg1_OhemCrossEntropy": lambda: recipes.mmseg_ohem(255, 0.7, kept),
         "panoptic_deeplab_OhemCE": lambda: recipes.panoptic_deeplab_ohem(255, 0.7, kept),
+        "pidnet": lambda: recipes.pidnet(255, 0.7, kept),
         "torchseg": lambda: recipes.torchseg(255, 0.6, kept, w),
-        "torchsemiseg": lambda: recipes.torchseg(255, 0.7, kept),
-        "unimatch": lambda: recipes.torchseg(255, 0.7, kept),
-        "u2pl": lambda: recipes.torchseg(255, 0.7, kept),
+        **dict.fromkeys(("torchsemiseg", "unimatch", "u2pl"), lambda: recipes.torchseg(255, 0.7, kept)),
         "tramac": lambda: recipes.tramac(255, 0.6, kept),
         "ocnet": lambda: recipes.ocnet(255, 0.6, kept),
         "mmseg1_sampler": lambda: recipes.mmseg(p.get("thresh"), kept, w, p.get("avg_non_ignore", False)),
@@ -62,9 +60,7 @@ def cross_entropy(variant, p, labels, n_classes):
         "seamseg": lambda: recipes.seamseg(),
         "regseg": lambda: recipes.regseg(p["min_K"]),
         "aot": lambda: recipes.aot(p["step"]),
-        "supergradients_ce": lambda: recipes.super_gradients(
-            ignore_lb=255, num_pixels_exclude_ignored=p["num_pixels_exclude_ignored"]
-        ),
+        "supergradients_ce": lambda: recipes.super_gradients(ignore_lb=255, **p),
         "luxonis_ce": lambda: recipes.luxonis(),
         "paddleseg_ohem": lambda: recipes.paddleseg(min_kept=kept),
         "paddleseg_probohem": lambda: recipes.paddleseg(min_kept=kept, eps=0.0),
@@ -76,9 +72,7 @@ def cross_entropy(variant, p, labels, n_classes):
             p["top_k_percent_pixels"], p.get("hard_example_mining_step", 0), p.get("step", 0), weight=w
         ),
         "deeplab2_topk": lambda: recipes.deeplab2(p["top_k_percent_pixels"]),
-        "ssd_amdegroot": recipes.ssd,
-        "ssd_torchvision": recipes.ssd,
-        "ssd_mmdet": recipes.ssd,
+        **dict.fromkeys(("ssd_amdegroot", "ssd_torchvision", "ssd_mmdet"), recipes.ssd),
         "ssd_supergradients": lambda: replace(
             recipes.ssd(), reduction="sum", rule=ohemloss.MiningRule(per_image="select")
         ),

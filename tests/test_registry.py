@@ -134,16 +134,9 @@ class TestRegister:
     @pytest.mark.parametrize(
         "option",
         [
-            {"thresh": 0.6},
-            {"min_kept": 1},
-            {"ignore_index": None},
-            {"weight": (1.0, 1.0)},
-            {"pixel_weight": xp.ones(2)},
-            {"positives": xp.asarray([True, False])},
-            {"rule": ohemloss.MiningRule(ties="keep")},
-            {"label_smoothing": 0.1},
-            {"axis": 0},
-            {"reduction": "sum"},
+            *({"thresh": 0.6}, {"min_kept": 1}, {"ignore_index": None}, {"weight": (1.0, 1.0)}),
+            *({"pixel_weight": xp.ones(2)}, {"positives": xp.asarray([True, False])}),
+            *({"rule": ohemloss.MiningRule(ties="keep")}, {"label_smoothing": 0.1}, {"axis": 0}, {"reduction": "sum"}),
         ],
         ids=lambda option: next(iter(option)),
     )
