@@ -1,6 +1,8 @@
 """CuPy: what it is asked for, without a device; and with one, that it is never waited for."""
 
+import contextlib
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,28 +72,21 @@ class TestWithoutADevice:
         namespace = pytest.importorskip("ohemloss_cupy._namespace")
         current: list[Any] = []
 
-        class Device:
-            def __init__(self, device):
-                self.device = device
-
-            def __enter__(self):
-                current.append(self.device)
-
-            def __exit__(self, *error):
-                current.pop()
-
-        class There:
-            device = Device("there")
+        @contextlib.contextmanager
+        def device(name):
+            current.append(name)
+            yield
+            current.pop()
 
         def make(*arguments, **options):
             assert not options
             return list(current)
 
-        monkeypatch.setattr(namespace.cupy.cuda, "Device", Device)
+        monkeypatch.setattr(namespace.cupy.cuda, "Device", device)
         monkeypatch.setattr(namespace.compat, "arange", make)
         monkeypatch.setattr(namespace.compat, "astype", make)
         assert namespace.arange(3, device="there") == ["there"]
-        assert namespace.astype(There(), np.float32) == ["there"]
+        assert namespace.astype(SimpleNamespace(device=device("there")), np.float32) == ["there"]
 
 
 @pytest.mark.only_library(CUPY.id)
