@@ -29,13 +29,9 @@ class Library:
     label_dtype: str = "int64"
     host: bool = True  # the host may read labels: an error instead of NaN
     eager: bool = True  # shapes may depend on values
-    readonly: bool = False
     traced: bool = False  # run through `jax.jit`: nobody can look at a value
     compiles: bool = False  # each option and shape is a program of its own: two rows of each test show enough
     sampled: bool = False  # slow, or a setting of a library whose rows all run: one row of each file
-    machine: bool = False  # small arrays are served by machine code, too
-    interpreted: bool = False  # tensors on a CPU are served by the kernels for CUDA, by Triton's interpreter
-    shim: bool = False  # NumPy arrays are served by the kernels of CuPy, compiled for the CPU
     flags: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -91,12 +87,6 @@ class Library:
     def setting(self):
         """Hold the setting of the library for the time of a test; skip if its device is absent."""
         with contextlib.ExitStack() as stack:
-            if self.machine:
-                stack.enter_context(machine_from(0))
-            if self.interpreted:
-                stack.enter_context(interpreted_kernels())
-            if self.shim:
-                stack.enter_context(importlib.import_module("tests._shim").serving())
             if self.package == "array_api_strict":
                 stack.enter_context(warnings.catch_warnings())
                 # "2021.12 was requested but the returned namespace is 2022.12": it has no older one.
@@ -115,7 +105,7 @@ class Library:
         else:
             target = dtype or str(array.dtype)
             array = array.astype(target)
-        made = self.xp.asarray(_fresh(array, self.readonly), **self._device())
+        made = self.xp.asarray(array.copy(), **self._device())
         return made if target == str(array.dtype) else self.xp.astype(made, getattr(self.xp, target))
 
     def numpy(self, array: Any) -> np.ndarray:
@@ -198,23 +188,13 @@ def interpreted_kernels():
         cuda.DEVICES = before
 
 
-def _fresh(array: np.ndarray, readonly: bool) -> np.ndarray:
-    array = array.copy()
-    if readonly:
-        array.flags.writeable = False
-    return array
-
-
 _STRICT = "array_api_strict"
 _TORCH = "array_api_compat.torch"
+_JAX = ("jax", "jax.numpy")
 _NO_LAZINESS = {"boolean_indexing": False, "data_dependent_shapes": False, "enabled_extensions": ()}
 
 LIBRARIES = [
     Library("numpy", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS)),
-    Library("numpy-readonly", "numpy", "array_api_compat.numpy", readonly=True, sampled=True),
-    Library(
-        "numpy-machine", "numpy", "array_api_compat.numpy", floats=("float16", "float32"), machine=True, sampled=True
-    ),
     Library("strict", _STRICT, _STRICT, flags={"api_version": "2025.12"}),
     Library("strictest", _STRICT, _STRICT, flags=_NO_LAZINESS, eager=False),
     *(
@@ -225,40 +205,16 @@ LIBRARIES = [
     Library("strict-no_float64", _STRICT, _STRICT, device="no_float64", floats=("float32",), sampled=True),
     Library("strict-no_x64", _STRICT, _STRICT, device="no_x64", floats=("float32",), label_dtype="int32", sampled=True),
     Library("torch", "torch", _TORCH, floats=(*HALVES, *FLOATS)),
-    Library("torch-machine", "torch", _TORCH, floats=(*HALVES, "float32"), machine=True, sampled=True),
     Library("torch-cuda", "torch", _TORCH, device="cuda", floats=(*HALVES, *FLOATS), host=False),
+    Library("jax", *_JAX, floats=(*HALVES, "float32"), label_dtype="int32", host=False, traced=True, compiles=True),
+    Library("jax-x64", *_JAX, flags={"jax_enable_x64": True}, sampled=True),
     Library(
-        "jax",
-        "jax",
-        "jax.numpy",
-        floats=(*HALVES, "float32"),
-        label_dtype="int32",
-        host=False,
-        traced=True,
-        compiles=True,
-    ),
-    Library("jax-x64", "jax", "jax.numpy", flags={"jax_enable_x64": True}, sampled=True),
-    Library(
-        "jax-cuda",
-        "jax",
-        "jax.numpy",
-        device="cuda",
-        floats=(*HALVES, "float32"),
-        label_dtype="int32",
-        host=False,
-        compiles=True,
+        "jax-cuda", *_JAX, device="cuda", floats=(*HALVES, "float32"), label_dtype="int32", host=False, compiles=True
     ),
     Library("cupy-cuda", "cupy", "array_api_compat.cupy", floats=("float16", *FLOATS), host=False),
     Library("dask", "dask", "array_api_compat.dask.array", host=False, eager=False, sampled=True),
     Library("ndonnx", "ndonnx", "ndonnx", floats=("float16", *FLOATS), host=False, eager=False, sampled=True),
     Library("mlx", "mlx", "mlx.core", floats=(*HALVES, "float32"), label_dtype="int32", eager=False),
-]
-# The kernels for CUDA, run on a CPU: the conformance tests run over them, in a job of its own.
-KERNELS = [
-    Library("torch-interpreted", "torch", _TORCH, floats=(*HALVES, *FLOATS), interpreted=True, sampled=True),
-    Library(
-        "cupy-shim", "numpy", "array_api_compat.numpy", floats=("float16", *FLOATS), host=False, shim=True, sampled=True
-    ),
 ]
 # cubed plans each step and writes it to disk, ten seconds a call: `test_lazy.py` alone runs it.
 PACKAGES = {library.package for library in LIBRARIES} | {"cubed"}

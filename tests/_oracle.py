@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
-from tests._reference import Reference, pull_back, reference
+from tests._reference import Reference, interpolate, pull_back, reference, taps
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def expect(logits, labels, *, axis=1, resize=None, align_corners=False, **option
     x = np.moveaxis(np.asarray(logits, np.float64), axis, 0)
     n_axes = {None: 0, "linear": 1, "bilinear": 2, "trilinear": 3}[resize]
     size = labels.shape[labels.ndim - n_axes :]
-    large = enlarge(x, size, align_corners=align_corners)
+    large = interpolate(x, size, align_corners=align_corners)
     steps = reference(large, labels, axis=0, **options)
     slopes = closed_form(large, labels, steps, **options)
     shares = 1.0
@@ -67,27 +66,6 @@ def closed_form(x, labels, steps, *, weight=None, pixel_weight=1.0, label_smooth
     )
     slopes = np.where(counts, steps.coefficients * u * slopes, 0.0)
     return np.where(counts & np.isnan(steps.pixel_loss), math.nan, slopes)
-
-
-def enlarge(x, size, *, align_corners=False):
-    """Interpolate the last axes, from the places that are looked at alone: what is not finite stays there."""
-    for axis, n_out in enumerate(size, start=x.ndim - len(size)):
-        if x.shape[axis] != n_out:
-            lower, upper, share = taps(x.shape[axis], n_out, align_corners=align_corners)
-            share = share.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-            x = (1 - share) * np.take(x, lower, axis) + share * np.take(x, upper, axis)
-    return x
-
-
-def taps(n_in, n_out, *, align_corners=False):
-    """Give the two places that each new one lies between, and how far along it is; a share of 0 is looked at, too."""
-    if align_corners:
-        positions = [Fraction(i * (n_in - 1), max(n_out - 1, 1)) for i in range(n_out)]
-    else:
-        positions = [max(Fraction((2 * i + 1) * n_in - n_out, 2 * n_out), Fraction(0)) for i in range(n_out)]
-    lower = np.asarray([math.floor(position) for position in positions], int)
-    share = np.asarray([float(position % 1) for position in positions])
-    return lower, np.minimum(lower + (n_in != n_out), n_in - 1), share
 
 
 def neighbours(marks, size, *, align_corners=False):

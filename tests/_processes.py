@@ -30,14 +30,14 @@ os._exit(0)
 
 def run(code, **environment) -> Any:
     """Run code; return what it printed last, as JSON."""
-    return _finish([_start(textwrap.dedent(code), environment)])
+    return _finish([start(textwrap.dedent(code), environment)])
 
 
 def run_ranks(code, n_ranks, folder) -> Any:
     """Run code in processes that form a group of PyTorch; return what the first printed last."""
     code = _RANK + textwrap.dedent(code) + _LEAVE
     common = {"STORE": f"file://{folder}/store", "WORLD_SIZE": str(n_ranks)}
-    return _finish([_start(code, common | {"RANK": str(rank)}) for rank in range(n_ranks)])
+    return _finish([start(code, common | {"RANK": str(rank)}) for rank in range(n_ranks)])
 
 
 def run_together(code, n_processes) -> Any:
@@ -48,16 +48,16 @@ def run_together(code, n_processes) -> Any:
         reserved.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
         code = textwrap.dedent(code)
-        return _finish([_start(code, {"ADDRESS": address, "RANK": str(rank)}) for rank in range(n_processes)])
+        return _finish([start(code, {"ADDRESS": address, "RANK": str(rank)}) for rank in range(n_processes)])
 
 
-def _start(code, environment):
+def start(code, environment, **pipes) -> Any:
+    """Start an interpreter that runs code."""
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     # Only the first is read: another that writes more than fits a pipe would wait, and all others for it.
     out = subprocess.PIPE if environment.get("RANK", "0") == "0" else subprocess.DEVNULL
-    return subprocess.Popen(
-        command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=_ROOT, env=os.environ | environment
-    )
+    pipes = pipes or {"stdout": out, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, cwd=_ROOT, env=os.environ | environment)
 
 
 def _finish(processes):

@@ -4,17 +4,15 @@ import atexit
 import contextlib
 import functools
 import json
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import textwrap
 import threading
-from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).parent.parent
+from tests._processes import start
+
 # Only hanging takes so long: no test waits for this on a slow machine.
 _HANGS = 1200
 _SERVE = """
@@ -53,17 +51,8 @@ class Ranks:
         self._folder = tempfile.TemporaryDirectory()
         common = {"STORE": f"file://{self._folder.name}/store", "WORLD_SIZE": str(n_ranks)}
         self._said: queue.Queue[list[Any]] = queue.Queue()
-        self._processes: list[Any] = []
-        for rank in range(n_ranks):
-            process = subprocess.Popen(
-                [sys.executable, "-W", "error::UserWarning", "-c", _SERVE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=_ROOT,
-                env=os.environ | common | {"RANK": str(rank)},
-            )
-            self._processes.append(process)
+        pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+        self._processes = [start(_SERVE, common | {"RANK": str(rank)}, **pipes) for rank in range(n_ranks)]
         self._listeners = [threading.Thread(target=self._listen, args=[each], daemon=True) for each in self._processes]
         for listener in self._listeners:
             listener.start()

@@ -50,28 +50,28 @@ def pixel_loss(x, y, *, ignore_index: int | None = 255, weight=None, u=1.0, labe
     return u * (hard_part + label_smoothing / n_classes * soft_part)
 
 
-def select(losses, valid, *, cut, min_kept):
+def select(scores, pool, *, cut, min_kept, ties="share"):
     """Weigh each element: 1 above the cut, a share at it, 0 below. Returns weights and the facts of the choice."""
-    pool = [loss for loss, counts in zip(losses, valid, strict=True) if counts]
-    if isinstance(min_kept, int):
-        n_min = min(min_kept, len(pool))
-    else:
-        n_min = math.floor(Fraction(min_kept).limit_denominator(2**20) * len(pool))
-    rank = [math.inf if math.isnan(loss) else loss for loss in pool]
-    hard = [math.isnan(loss) or loss > cut for loss in pool]
-    n_hard = sum(hard)
-    if n_hard >= n_min:
-        weights = [float(counts and (math.isnan(v) or v > cut)) for v, counts in zip(losses, valid, strict=True)]
-        return weights, cut, 0.0, n_hard, n_min, n_hard
-    last = sorted(rank, reverse=True)[n_min - 1]
-    above = sum(math.isnan(v) or v > last for v in pool)
-    ties = sum(v == last for v in pool)
-    share = (n_min - above) / ties
+    pooled = [score for score, counts in zip(scores, pool, strict=True) if counts]
+    n_min = min(min_kept, len(pooled)) if isinstance(min_kept, int) else floor(min_kept, len(pooled))
+    n_hard = sum(math.isnan(v) or v > cut or (ties == "keep" and v == cut) for v in pooled)
+    last, share, count = cut, float(ties == "keep"), n_hard
+    if n_hard < n_min:
+        last = sorted((math.inf if math.isnan(v) else v for v in pooled), reverse=True)[n_min - 1]
+        above = sum(math.isnan(v) or v > last for v in pooled)
+        n_ties = sum(v == last for v in pooled)
+        share = {"share": (n_min - above) / n_ties, "keep": 1.0, "drop": float(above + n_ties == n_min)}[ties]
+        count = n_min
     weights = [
-        0.0 if not counts else 1.0 if (math.isnan(v) or v > last) else share if v == last else 0.0
-        for v, counts in zip(losses, valid, strict=True)
+        0.0 if not counts else 1.0 if math.isnan(v) or v > last else share if v == last else 0.0
+        for v, counts in zip(scores, pool, strict=True)
     ]
-    return weights, last, share, n_min, n_min, n_hard
+    return weights, last, share if n_hard < n_min else 0.0, count, n_min, n_hard
+
+
+def floor(fraction, count):
+    """Round a share of a count down, of the fraction that a float stands for."""
+    return math.floor(Fraction(fraction).limit_denominator(2**20) * count)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Counted:
         return a if condition else b
 
     def floor(self, fraction, count):
-        return math.floor(Fraction(fraction).limit_denominator(2**20) * count)
+        return floor(fraction, count)
 
 
 def by_rule(losses, scores, valid, class_weights, shape, *, cut, min_kept, rule, positives):
@@ -99,47 +99,31 @@ def by_rule(losses, scores, valid, class_weights, shape, *, cut, min_kept, rule,
     n, n_images = len(losses), shape[0] if shape else 1
     images = np.repeat(np.arange(n_images), n // n_images if n_images else 0)
     positives = [bool(p) and v for p, v in zip(positives, valid, strict=True)]
-    groups = [[i for i in range(n) if images[i] == image] for image in range(n_images)]
-    weights = [0.0] * n
-    for group in groups if rule.per_image else [list(range(n))]:
-        kept = [i for i in group if positives[i]]
-        pool = [i for i in group if (valid[i] or rule.pool == "all") and not positives[i]]
-        rank = {i: math.inf if math.isnan(scores[i]) else scores[i] for i in pool}
-        counted = Counted(len(group), sum(valid[i] for i in group), 1 if rule.per_image else n_images, len(kept))
-        k: Any = min_kept(counted) if callable(min_kept) else min_kept
-        k = counted.floor(k, len(pool)) if isinstance(k, float) else max(0, min(k, len(pool)))
-        hard = [i for i in pool if rank[i] > cut or (rule.ties == "keep" and rank[i] == cut)]
-        down = sorted(rank.values(), reverse=True)
-        chosen: dict[int, Any] = {}
-        if len(hard) >= k:
-            chosen = dict.fromkeys(hard, 1.0)
-        elif rule.ties == "keep":
-            chosen = {i: 1.0 for i in pool if rank[i] >= down[k - 1]}
-        elif rule.ties == "drop":
-            chosen = {i: 1.0 for i in pool if k >= len(pool) or rank[i] > down[k]}
-        else:
-            above = [i for i in pool if rank[i] > down[k - 1]]
-            tied = [i for i in pool if rank[i] == down[k - 1]]
-            chosen = dict.fromkeys(above, 1.0) | dict.fromkeys(tied, (k - len(above)) / max(len(tied), 1))
-        for i, weight in (chosen | dict.fromkeys(kept, 1.0)).items():
-            weights[i] = weight
-    divisors = [0.0] * n
-    for group in groups if rule.per_image == "mean" else [list(range(n))]:
-        counted = Counted(
-            len(group),
-            sum(valid[i] for i in group),
-            1 if rule.per_image == "mean" else n_images,
-            sum(positives[i] for i in group),
-            sum(weights[i] for i in group),
-            sum(weights[i] for i in group if losses[i] != 0),
-            sum(weights[i] * class_weights[i] for i in group),
-            sum(class_weights[i] for i in group),
-        )
+    whole, groups = [list(range(n))], [np.flatnonzero(images == image).tolist() for image in range(n_images)]
+
+    def count(group, is_image):
+        n_valid, n_positives = sum(valid[i] for i in group), sum(positives[i] for i in group)
+        return Counted(len(group), n_valid, 1 if is_image else n_images, n_positives)
+
+    weights, divisors = [0.0] * n, [0.0] * n
+    for group in groups if rule.per_image else whole:
+        pool = [(valid[i] or rule.pool == "all") and not positives[i] for i in group]
+        kept: Any = min_kept(count(group, rule.per_image)) if callable(min_kept) else min_kept
+        kept = kept if isinstance(kept, float) else max(0, kept)
+        found, *_ = select([scores[i] for i in group], pool, cut=cut, min_kept=kept, ties=rule.ties)
+        for i, weight in zip(group, found, strict=True):
+            weights[i] = 1.0 if positives[i] else weight
+    by_image = rule.per_image == "mean"
+    for group in groups if by_image else whole:
+        counted = count(group, by_image)
+        counted.selected = sum(weights[i] for i in group)
+        counted.nonzero = sum(weights[i] for i in group if losses[i] != 0)
+        counted.selected_weight = sum(weights[i] * class_weights[i] for i in group)
+        counted.valid_weight = sum(class_weights[i] for i in group)
         named: Any = rule.normaliser
         divisor: Any = named(counted) if callable(named) else getattr(counted, named)
-        divisor = (divisor or 1.0) * (n_images if rule.per_image == "mean" else 1)
         for i in group:
-            divisors[i] = divisor
+            divisors[i] = (divisor or 1.0) * (n_images if by_image else 1)
     return weights, divisors
 
 
@@ -160,35 +144,23 @@ def reference(
 ):
     """Compute `ohem_cross_entropy` and every step of it."""
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    rows = np.moveaxis(logits, 0 if logits.ndim == 1 else axis, -1).reshape(
-        -1, logits.shape[0 if logits.ndim == 1 else axis]
-    )
+    axis = 0 if logits.ndim == 1 else axis
+    rows = np.moveaxis(logits, axis, -1).reshape(-1, logits.shape[axis]).tolist()
     u = np.broadcast_to(1.0 if pixel_weight is None else np.asarray(pixel_weight, np.float64), labels.shape).ravel()
     flat = [int(y) for y in labels.ravel()]
-    losses = [
-        pixel_loss(
-            [float(v) for v in row],
-            y,
-            ignore_index=ignore_index,
-            weight=weight,
-            u=float(u_i),
-            label_smoothing=label_smoothing,
-        )
-        for row, y, u_i in zip(rows, flat, u, strict=True)
-    ]
+    per_pixel = {"ignore_index": ignore_index, "weight": weight, "label_smoothing": label_smoothing}
+    losses = [pixel_loss(x, y, u=float(u_i), **per_pixel) for x, y, u_i in zip(rows, flat, u, strict=True)]
     valid = [y != ignore_index for y in flat]
     cut = -math.log(thresh) if thresh else math.inf
     if rule is None:
         weights, cut_value, share, count, n_min, n_hard = select(losses, valid, cut=cut, min_kept=min_kept)
         divisors = [float(max(count, 1))] * len(losses)
     else:
-        w = np.ones(rows.shape[1]) if weight is None else np.asarray(weight, np.float64)
+        w = np.ones(logits.shape[axis]) if weight is None else np.asarray(weight, np.float64)
         class_weights = [float(w[y]) if v and 0 <= y < len(w) else 0.0 for y, v in zip(flat, valid, strict=True)]
         scores = losses
         if rule.rank_by == "prob":
-            scores = [
-                pixel_loss([float(v) for v in x], y, ignore_index=ignore_index) for x, y in zip(rows, flat, strict=True)
-            ]
+            scores = [pixel_loss(x, y, ignore_index=ignore_index) for x, y in zip(rows, flat, strict=True)]
         always = [False] * len(losses) if positives is None else [bool(p) for p in np.ravel(positives)]
         weights, divisors = by_rule(
             losses, scores, valid, class_weights, labels.shape, cut=cut, min_kept=min_kept, rule=rule, positives=always
@@ -223,23 +195,14 @@ def gradient(logits, labels, *, step=1e-5, **options):
     """Differentiate the value by central differences in float64, with the selection held fixed."""
     logits = np.asarray(logits, dtype=np.float64)
     axis = 0 if logits.ndim == 1 else options.get("axis", 1)
-    base = reference(logits, labels, **options)
-    coefficient = base.coefficients
-    per_pixel = {k: v for k, v in options.items() if k in ("ignore_index", "weight", "label_smoothing")}
-    u = np.broadcast_to(options.get("pixel_weight", 1.0), np.shape(labels))
-    rows = np.moveaxis(logits, axis, -1)
-    result = np.zeros_like(rows)
-    for i in np.ndindex(np.shape(labels)):
-        if coefficient[i] == 0:
-            continue
-        for c in range(rows.shape[-1]):
-            values = []
-            for sign in (1, -1):
-                x = [float(v) for v in rows[i]]
-                x[c] += sign * step
-                values.append(pixel_loss(x, int(np.asarray(labels)[i]), u=float(u[i]), **per_pixel))
-            result[(*i, c)] = coefficient[i] * (values[0] - values[1]) / (2 * step)
-    return np.moveaxis(result, -1, axis)
+    coefficients = reference(logits, labels, **options).coefficients
+    slopes = []
+    for c in range(logits.shape[axis]):
+        shift = np.zeros_like(logits)
+        np.moveaxis(shift, axis, 0)[c] = step
+        ahead, behind = (reference(x, labels, **options).pixel_loss for x in (logits + shift, logits - shift))
+        slopes.append(np.where(coefficients == 0, 0.0, coefficients * (ahead - behind) / (2 * step)))
+    return np.stack(slopes, axis)
 
 
 def curvature(logits, labels, direction, *, step=1e-3, **options):
@@ -259,37 +222,38 @@ def _sum(values):
     return math.inf if math.inf in values else math.fsum(values)
 
 
-def interpolation(n_in, n_out, *, align_corners=False):
-    """Write linear interpolation along one axis as a matrix with a row for each new place, from exact positions."""
-    matrix = np.zeros((n_out, n_in))
-    for row in range(n_out):
-        if align_corners:
-            position = Fraction(row * (n_in - 1), n_out - 1) if n_out > 1 else Fraction(0)
-        else:
-            position = max(Fraction(2 * row + 1, 2) * Fraction(n_in, n_out) - Fraction(1, 2), Fraction(0))
-        below = math.floor(position)
-        matrix[row, below] += float(1 - (position - below))
-        matrix[row, min(below + 1, n_in - 1)] += float(position - below)
-    return matrix
-
-
-def interpolate(logits, size, *, align_corners=False):
-    """Resize the last axes of an array to a size."""
-    return _multiply(logits, [interpolation(n, m, align_corners=align_corners) for n, m in _lengths(logits, size)])
+def interpolate(x, size, *, align_corners=False):
+    """Resize the last axes, from the places that are looked at alone: what is not finite stays there."""
+    x = np.asarray(x, np.float64)
+    for axis, n_out in enumerate(size, start=x.ndim - len(size)):
+        if x.shape[axis] != n_out:
+            lower, upper, share = taps(x.shape[axis], n_out, align_corners=align_corners)
+            share = share.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+            x = (1 - share) * np.take(x, lower, axis) + share * np.take(x, upper, axis)
+    return x
 
 
 def pull_back(gradient, size, *, align_corners=False):
     """Bring a gradient at the resolution of the labels to logits whose last axes have a size: the transpose."""
-    lengths = _lengths(gradient, size)
-    return _multiply(gradient, [interpolation(n, m, align_corners=align_corners).T for m, n in lengths])
+    found = np.asarray(gradient, np.float64)
+    for axis, n_in in enumerate(size, start=found.ndim - len(size)):
+        matrix = interpolation(n_in, found.shape[axis], align_corners=align_corners)
+        found = np.moveaxis(np.tensordot(found, matrix, axes=([axis], [0])), -1, axis)
+    return found
 
 
-def _lengths(array, size):
-    return list(zip(array.shape[array.ndim - len(size) :], size, strict=True))
+def interpolation(n_in, n_out, *, align_corners=False):
+    """Write linear interpolation along one axis as a matrix with a row for each new place."""
+    lower, upper, share = taps(n_in, n_out, align_corners=align_corners)
+    return (1 - share)[:, None] * np.eye(n_in)[lower] + share[:, None] * np.eye(n_in)[upper]
 
 
-def _multiply(array, matrices):
-    array = np.asarray(array, np.float64)
-    for axis, matrix in enumerate(matrices, start=array.ndim - len(matrices)):
-        array = np.moveaxis(np.tensordot(array, matrix, axes=([axis], [1])), -1, axis)
-    return array
+def taps(n_in, n_out, *, align_corners=False):
+    """Give the two places that each new one lies between, and how far along it is; a share of 0 is looked at, too."""
+    if align_corners:
+        positions = [Fraction(i * (n_in - 1), max(n_out - 1, 1)) for i in range(n_out)]
+    else:
+        positions = [max(Fraction((2 * i + 1) * n_in - n_out, 2 * n_out), Fraction(0)) for i in range(n_out)]
+    lower = np.asarray([math.floor(position) for position in positions], int)
+    share = np.asarray([float(position % 1) for position in positions])
+    return lower, np.minimum(lower + (n_in != n_out), n_in - 1), share

@@ -26,8 +26,7 @@ class Shim:
 
     xp = np
 
-    def __init__(self, folder=None, source=None):
-        self.folder, self.source = folder, source
+    def __init__(self):
         self.launched = []
         self.state = b""  # the first numbers of it, after each kernel
 
@@ -43,20 +42,20 @@ class Shim:
 
     def launch(self, name, compiler_options, blocks, threads, task):
         self.launched.append(name)
-        library = compiled(compiler_options, self.folder, self.source)
+        library = compiled(compiler_options)
         kernel = ctypes.cast(getattr(library, name), ctypes.c_void_p)
         assert library.launch(kernel, blocks, threads, ctypes.c_void_p(task.ctypes.data)) == 0, f"{name} hangs"
         self.state = ctypes.string_at(int(task["state"][0]), 48)
 
 
 @functools.cache
-def compiled(compiler_options, folder=None, source=None):
-    """Compile the kernels, or another source of them, once for all processes."""
+def compiled(compiler_options):
+    """Compile the kernels, once for all processes."""
     from ohemloss_cupy import _launch
 
-    text = _launch.source() if source is None else source
+    text = _launch.source()
     key = hashlib.sha256("\0".join([text, _SHIM.read_text(), *_FLAGS, *compiler_options]).encode()).hexdigest()[:20]
-    folder = Path(folder or Path(tempfile.gettempdir()) / f"ohemloss-shim-{os.getuid()}")
+    folder = Path(tempfile.gettempdir()) / f"ohemloss-shim-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     library = folder / f"{key}.so"
     if not library.exists():
@@ -70,7 +69,7 @@ def compiled(compiler_options, folder=None, source=None):
 
 
 @contextlib.contextmanager
-def serving(shim=None):
+def serving():
     """Serve NumPy arrays by the kernels, as CuPy's are."""
     import ohemloss_cupy
     from ohemloss_cupy import _launch
@@ -80,7 +79,7 @@ def serving(shim=None):
 
     backend = replace(ohemloss_cupy.backend, name="numpy", namespace="array_api_compat.numpy", device=device)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_launch, "runtime", shim or Shim())
+        patch.setattr(_launch, "runtime", Shim())
         for table in ("_registered", "_by_type"):
             patch.setattr(_registry, table, dict(getattr(_registry, table)))
         ohemloss.register(backend, np.ndarray, np.generic)

@@ -11,52 +11,38 @@ from array_api_extra.testing import lazy_xp_function
 
 import ohemloss
 from ohemloss import MiningRule, OhemBCELoss, ohem_binary_cross_entropy
-from tests._cases import REGIMES, gradient_tolerance, round_to, tolerance
+from tests import _cases
+from tests._cases import gradient_tolerance, round_to, tolerance
 from tests._reference import by_rule
 
 lazy_xp_function(ohem_binary_cross_entropy)
 
 
-def make(regime="40% hard", shape=(2, 1, 6, 7), seed=0):
+def make(regime="40% hard", shape=(2, 1, 6, 7)):
     """Make logits with a known share of hard elements, and labels of 0 and 1."""
-    rng = np.random.default_rng([seed, len(regime)])
-    n = int(np.prod(shape))
-    n_hard = round(REGIMES[regime] * n)
-    p = np.concatenate([rng.uniform(0.02, 0.65, n_hard), rng.uniform(0.75, 0.99, n - n_hard)])
-    rng.shuffle(p)
-    labels = rng.integers(2, size=n)
-    logits = np.log(p / (1 - p)) * (2 * labels - 1)
-    return logits.reshape(shape), labels.reshape(shape)
+    logits, labels = _cases.make(regime, shape, n_classes=2, ignored=0)
+    return logits[:, 1] - logits[:, 0], labels
 
 
 def oracle(logits, labels, *, where=None, u=1.0, thresh: Any = 0.7, min_kept=1 / 16, rule=MiningRule(), positives=None):
-    """Compute value and gradient by loops over float64 numbers."""
-    shape = np.shape(labels)
-    x, y = np.ravel(logits).astype(float), np.ravel(labels).astype(float)
-    valid = [True] * x.size if where is None else [bool(v) for v in np.ravel(where)]
-    weights_u = np.broadcast_to(u, shape).ravel()
-    plain = [
-        b * math.log1p(math.exp(-a)) + (1 - b) * math.log1p(math.exp(a)) if v else 0.0
-        for a, b, v in zip(x, y, valid, strict=True)
-    ]
-    losses = [float(w * loss) for w, loss in zip(weights_u, plain, strict=True)]
-    ones = [float(v) for v in valid]
-    always = [False] * x.size if positives is None else [bool(v) for v in np.ravel(positives)]
+    """Compute value, gradient and divisor in float64."""
+    x, y = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
+    valid = np.ones(x.shape, bool) if where is None else where
+    plain = np.where(valid, y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x), 0.0)
+    losses = plain * u
     weights, divisors = by_rule(
-        losses,
-        plain if rule.rank_by == "prob" else losses,
-        valid,
-        ones,
-        shape,
+        losses.ravel().tolist(),
+        (plain if rule.rank_by == "prob" else losses).ravel().tolist(),
+        valid.ravel().tolist(),
+        valid.ravel().astype(float).tolist(),
+        x.shape,
         cut=-math.log(thresh) if thresh else math.inf,
         min_kept=min_kept,
         rule=rule,
-        positives=always,
+        positives=np.broadcast_to(False if positives is None else positives, x.shape).ravel(),
     )
-    value = math.fsum(w * loss / d for w, loss, d in zip(weights, losses, divisors, strict=True))
-    slopes = [1 / (1 + math.exp(-a)) - b for a, b in zip(x, y, strict=True)]
-    grad = [s * w * c / d for s, w, c, d in zip(slopes, weights, weights_u, divisors, strict=True)]
-    return value, np.reshape(grad, np.shape(logits)), min(divisors)
+    coefficients = np.reshape(np.divide(weights, divisors), x.shape)
+    return (coefficients * losses).sum(), coefficients * u * (1 / (1 + np.exp(-x)) - y), min(divisors)
 
 
 def check(library, logits, labels, *, dtype="float32", u=1.0, **options):
@@ -90,20 +76,15 @@ def test_regimes(library, float_dtype, regime):
         {"thresh": None, "min_kept": 5},
         {"rule": MiningRule(ties="keep", normaliser="all"), "thresh": 0.5},
         {"rule": MiningRule(rank_by="prob", ties="drop"), "min_kept": 30},
+        {"rule": MiningRule(normaliser="positives"), "min_kept": lambda counts: 3 * counts.positives, "thresh": None},
     ],
 )
 def test_options(library, options):
     logits, labels = make("40% hard", shape=(2, 3, 4, 5))
     where = np.random.default_rng(0).random(labels.shape) < 0.7
     u = np.random.default_rng(1).uniform(0.5, 2, labels.shape).astype(np.float32)
-    check(library, logits, labels, where=where, u=u, **options)
-
-
-def test_positives(library):
-    logits, labels = make("40% hard")
-    rule = MiningRule(normaliser="positives")
-    kept = lambda counts: 3 * counts.positives
-    check(library, logits, labels, positives=labels > 0, rule=rule, min_kept=kept, thresh=None)
+    positives = {"positives": labels > 0} if options.get("rule", MiningRule()).normaliser == "positives" else {}
+    check(library, logits, labels, where=where, u=u, **options, **positives)
 
 
 def _soft(labels):
@@ -115,18 +96,15 @@ def _soft(labels):
     [_soft, *(partial(np.asarray, dtype=dtype) for dtype in ("bool", "uint8", "int32", "float32"))],
 )
 def test_labels(library, convert):
-    """Soft ones, and hard ones of any dtype."""
+    """Soft ones, and hard ones of any dtype, with or without the axis of length 1."""
     logits, labels = make("95% hard")
-    check(library, logits, convert(labels), thresh=None, min_kept=1.0)
-
-
-def test_labels_without_the_axis_of_length_1(library):
-    logits, labels = make()
-    x = library.asarray(logits, "float32")
-    value, grad = OhemBCELoss().value_and_grad(x, library.asarray(labels[:, 0]))
-    expected, slopes, _ = oracle(round_to(logits, "float32"), labels)
-    library.assert_close(value, expected, **tolerance("float32", "value"))
-    library.assert_close(grad, slopes, rtol=1e-5, atol=1e-8)
+    labels = convert(labels)
+    check(library, logits, labels, thresh=None, min_kept=1.0)
+    x, (with_axis, without) = library.asarray(logits, "float32"), (library.asarray(y) for y in (labels, labels[:, 0]))
+    value, grad = OhemBCELoss().value_and_grad(x, without)
+    expected, slopes = OhemBCELoss().value_and_grad(x, with_axis)
+    library.assert_close(value, library.numpy(expected), **tolerance("float32", "value"))
+    library.assert_close(grad, library.numpy(slopes), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
@@ -164,23 +142,21 @@ def test_label_out_of_range(library):
     assert np.isfinite(library.numpy(ohem_binary_cross_entropy(x, y, where=where)))
 
 
-class TestRefused:
-    def test_shapes_and_dtypes(self):
-        logits, labels = make()
-        with pytest.raises(
-            ValueError, match=r"^`labels` must have the shape of `logits`, or that without a second axis"
-        ):
-            ohem_binary_cross_entropy(logits, labels[:1])
-        with pytest.raises(TypeError, match=r"^`labels` must have a boolean, integer or real floating dtype"):
-            ohem_binary_cross_entropy(logits, labels.astype(complex))
-        with pytest.raises(ValueError, match=r"^`where` must have the shape of `labels`"):
-            ohem_binary_cross_entropy(logits, labels, where=np.ones(3, bool))
-        with pytest.raises(ValueError, match=r"^`pixel_weight` must have the shape of `labels`"):
-            ohem_binary_cross_entropy(logits, labels, pixel_weight=np.ones(3))
-        with pytest.raises(ValueError, match=r"^`thresh` must lie in \[0, 1\]"):
-            OhemBCELoss(thresh=2.0)
-        with pytest.raises(ValueError, match=r"^`reduction` of value_and_grad must be 'mean' or 'sum'"):
-            OhemBCELoss(reduction="none").value_and_grad(logits, labels)
+def test_refused():
+    logits, labels = make()
+    shape = "must have the shape of `labels`"
+    for error, message, y, options in (
+        (ValueError, "`labels` must have the shape of `logits`, or that without a second axis", labels[:1], {}),
+        (TypeError, "`labels` must have a boolean, integer or real floating dtype", labels.astype(complex), {}),
+        (ValueError, f"`where` {shape}", labels, {"where": np.ones(3, bool)}),
+        (ValueError, f"`pixel_weight` {shape}", labels, {"pixel_weight": np.ones(3)}),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            ohem_binary_cross_entropy(logits, y, **options)
+    with pytest.raises(ValueError, match=r"^`thresh` must lie in \[0, 1\]"):
+        OhemBCELoss(thresh=2.0)
+    with pytest.raises(ValueError, match=r"^`reduction` of value_and_grad must be 'mean' or 'sum'"):
+        OhemBCELoss(reduction="none").value_and_grad(logits, labels)
 
 
 def test_per_element():

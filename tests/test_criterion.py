@@ -19,22 +19,27 @@ OPTIONS = {
     "weight": (1.0, 2.0, 3.0, 4.0, 5.0),
     "label_smoothing": 0.1,
     "axis": -1,
-    "reduction": "sum",
 }
 
 
 def test_one_criterion_serves_every_library(library):
+    """And `explain` has the value of the loss."""
     logits, labels = make("40% hard")
     labels[labels == 255] = 0
     x, y = library.asarray(np.moveaxis(logits, 1, -1), "float32"), library.asarray(labels)
     u = library.asarray(np.full((2, 1, 7), 0.5), "float32")
-    criterion = OhemCELoss(**OPTIONS)
-    expected, gradient = ohemloss.value_and_grad(x, y, pixel_weight=u, **OPTIONS)
-    value, grad = criterion.value_and_grad(x, y, pixel_weight=u)
     close = tolerance("float32", "value")
-    for actual in (value, criterion(x, y, pixel_weight=u), criterion.explain(x, y, pixel_weight=u).value):
-        library.assert_close(actual, library.numpy(expected), **close)
-    library.assert_close(grad, library.numpy(gradient), **close)
+    for reduction in ("mean", "sum", "none"):
+        options = {**OPTIONS, "reduction": reduction}
+        criterion = OhemCELoss(**options)
+        expected = library.numpy(ohemloss.ohem_cross_entropy(x, y, pixel_weight=u, **options))
+        for actual in (criterion(x, y, pixel_weight=u), criterion.explain(x, y, pixel_weight=u).value):
+            library.assert_close(actual, expected, **close)
+        if reduction != "none":
+            value, grad = criterion.value_and_grad(x, y, pixel_weight=u)
+            library.assert_close(value, expected, **close)
+            _, gradient = ohemloss.value_and_grad(x, y, pixel_weight=u, **options)
+            library.assert_close(grad, library.numpy(gradient), **close)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,10 @@ def test_one_criterion_serves_every_library(library):
         ({"weight": [1, 2]}, "OhemCELoss(weight=(1.0, 2.0))"),
         ({}, "OhemCELoss()"),
         ({"thresh": None}, "OhemCELoss(thresh=None)"),
-        ({"thresh": 0.6, "weight": (1.0, 2.0)}, "OhemCELoss(thresh=0.6, weight=(1.0, 2.0))"),
+        (
+            {"thresh": 0.6, "resize": "bilinear", "align_corners": True},
+            "OhemCELoss(thresh=0.6, resize='bilinear', align_corners=True)",
+        ),
         ({"weight": np.asarray([1.0, 2.0])}, "OhemCELoss(weight=array([1., 2.]))"),
     ],
 )
@@ -70,12 +78,6 @@ def test_arrays_as_weights_compare_by_identity():
     weight = np.ones(2)
     assert OhemCELoss(weight=weight) == OhemCELoss(weight=weight) != OhemCELoss(weight=np.ones(2))
     assert hash(OhemCELoss(weight=weight)) == hash(OhemCELoss(weight=weight))
-
-
-@pytest.mark.parametrize("weight", ["abc", (1, "2"), (True, 2.0), 3.0])
-def test_weight_is_refused_before_the_first_batch(weight):
-    with pytest.raises(TypeError, match=r"^`weight` must be an array, or a sequence of numbers: got "):
-        OhemCELoss(weight=weight)
 
 
 @pytest.mark.parametrize("function", [ohemloss.value_and_grad, ohemloss.explain], ids=lambda f: f.__name__)

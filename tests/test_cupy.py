@@ -1,6 +1,8 @@
 """CuPy: what it is asked for, without a device; and with one, that it is never waited for."""
 
+import contextlib
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import ohemloss
 from tests._cases import gradient_tolerance, make, make_small, tolerance
 from tests._libraries import LIBRARIES, is_installed
-from tests._reference import gradient, interpolate, pull_back, reference
+from tests._oracle import expect
 
 pytest.importorskip("ohemloss_cupy")
 from ohemloss_cupy import _launch, backend
@@ -70,28 +72,21 @@ class TestWithoutADevice:
         namespace = pytest.importorskip("ohemloss_cupy._namespace")
         current: list[Any] = []
 
-        class Device:
-            def __init__(self, device):
-                self.device = device
-
-            def __enter__(self):
-                current.append(self.device)
-
-            def __exit__(self, *error):
-                current.pop()
-
-        class There:
-            device = Device("there")
+        @contextlib.contextmanager
+        def device(name):
+            current.append(name)
+            yield
+            current.pop()
 
         def make(*arguments, **options):
             assert not options
             return list(current)
 
-        monkeypatch.setattr(namespace.cupy.cuda, "Device", Device)
+        monkeypatch.setattr(namespace.cupy.cuda, "Device", device)
         monkeypatch.setattr(namespace.compat, "arange", make)
         monkeypatch.setattr(namespace.compat, "astype", make)
         assert namespace.arange(3, device="there") == ["there"]
-        assert namespace.astype(There(), np.float32) == ["there"]
+        assert namespace.astype(SimpleNamespace(device=device("there")), np.float32) == ["there"]
 
 
 @pytest.mark.only_library(CUPY.id)
@@ -109,7 +104,7 @@ class TestOnADevice:
         ohemloss.value_and_grad(x, y, **options)
         with cupyx.allow_synchronize(False):
             value, _ = ohemloss.value_and_grad(x, y, **options)
-        library.assert_close(value, reference(logits, labels, **options).value, **tolerance("float32", "value"))
+        library.assert_close(value, expect(logits, labels, **options).value, **tolerance("float32", "value"))
 
     @pytest.mark.filterwarnings("ignore:cupyx.allow_synchronize:UserWarning")
     @pytest.mark.parametrize("regime", ["95% hard", "3% hard"])
@@ -124,12 +119,11 @@ class TestOnADevice:
         with cupyx.allow_synchronize(False):
             value, found = ohemloss.value_and_grad(x, y, resize="bilinear")
         assert [a.get().tobytes() for a in first] == [a.get().tobytes() for a in (value, found)]
-        large = interpolate(logits, size)
-        base = reference(large, labels)
-        library.assert_close(value, base.value, **tolerance(dtype, "value"))
-        close = gradient_tolerance(dtype, base)
-        close["atol"] *= np.max(pull_back(np.ones(large.shape), logits.shape[2:]))
-        library.assert_close(found, pull_back(gradient(large, labels), logits.shape[2:]), **close)
+        expected = expect(logits, labels, resize="bilinear")
+        library.assert_close(value, expected.value, **tolerance(dtype, "value"))
+        close = gradient_tolerance(dtype, expected, differences=False)
+        close["atol"] *= expected.shares
+        library.assert_close(found, expected.gradient, **close)
 
     def test_captured_in_a_graph(self, library):
         """Replayed on other numbers, it finds what is true of those."""
@@ -164,5 +158,5 @@ class TestOnADevice:
             value, gradient = ohemloss.value_and_grad(x, y, **options)
             assert value.device == gradient.device == x.device
             with x.device:
-                expected = reference(logits, labels, **options).value
+                expected = expect(logits, labels, **options).value
                 np.testing.assert_allclose(value.get(), expected, **tolerance("float32", "value"))

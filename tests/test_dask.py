@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import ohemloss
-from ohemloss import MiningRule
 from ohemloss._inputs import Inputs
 from ohemloss._options import Options
 from tests import _processes
@@ -93,25 +92,6 @@ class TestServed:
             expected = expect(logits, labels)
             shows("Dask", "sharded", found[1], expected.gradient, **gradient_tolerance(dtype, expected))
 
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"min_kept": 0.3},
-            {"min_kept": 10**12},
-            {"min_kept": 1.0, "thresh": None},
-            {"reduction": "sum"},
-            {"ignore_index": None},
-            {"ignore_index": -3},
-            {"weight": [0.5, 1.0, 2.0, 0.0, 3.0], "label_smoothing": 0.1},
-        ],
-        ids=str,
-    )
-    def test_options(self, options, calls):
-        logits, labels = make("3% hard")
-        labels[labels == 255] = options.get("ignore_index", 255) or 0
-        check(logits, labels, **options)
-        assert len(calls) == 1
-
     @pytest.mark.parametrize("shape", [(2, 6, 7), (6, 7), (6, 1), (1, 1, 7), (1,), ()])
     def test_weights_in_other_chunks(self, shape, calls):
         """They broadcast to the labels, whatever chunks they are in."""
@@ -145,10 +125,7 @@ class TestServed:
 
     @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0), (0, 3, 0)])
     def test_no_pixel(self, shape):
-        lazy = ohemloss.value_and_grad(da.zeros(shape), da.zeros((shape[0], shape[2]), dtype=int))
-        value, grad = dask.compute(*lazy)
-        assert value == 0
-        assert grad.shape == shape
+        check(np.zeros(shape), np.zeros((shape[0], shape[2]), int), (1, 3, 2))
 
     @pytest.mark.parametrize("machine", [False, True], ids=["blocks", "machine code"])
     def test_large_chunks(self, machine, monkeypatch):
@@ -188,31 +165,7 @@ class TestDigits:
 
 
 class TestDeclined:
-    """What the composite serves."""
-
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"rule": MiningRule(ties="keep")},
-            {"rule": MiningRule(per_image="mean")},
-            {"min_kept": lambda counts: counts.valid // 3, "rule": MiningRule()},
-            {"min_kept": np.asarray(9)},
-            {"thresh": np.asarray(0.4)},
-            {"positives": make("3% hard")[1] == 1, "rule": MiningRule()},
-            {"reduction": "none"},
-            {"resize": "bilinear"},
-        ],
-        ids=["ties", "per image", "function", "count as an array", "thresh as an array", "positives", "map", "resize"],
-    )
-    def test_options(self, options, calls):
-        logits, labels = make("3% hard")
-        if "resize" in options:
-            logits = logits[..., ::2, ::2]
-        lazy = {name: da.from_array(value) if hasattr(value, "shape") else value for name, value in options.items()}
-        x, y = da.from_array(logits, chunks=(2, 5, 3, 7)), da.from_array(labels, chunks=(2, 3, 7))
-        value = ohemloss.ohem_cross_entropy(x, y, **lazy)
-        np.testing.assert_allclose(value.compute(), expect(logits, labels, **options).value, rtol=1e-12)
-        assert calls == []
+    """What the composite serves, beside the options that the table of cases shows."""
 
     def test_unknown_chunks(self):
         """Where a mask has left nobody knows how many pixels."""
@@ -262,15 +215,11 @@ class TestGraph:
         value = ohemloss.ohem_cross_entropy(*lazy, min_kept=min_kept).compute(scheduler=scheduler)
         np.testing.assert_allclose(value, expect(logits, labels, min_kept=min_kept).value, rtol=1e-13)
         assert set(x.reads.values()) == set(y.reads.values()) == {1}
-        assert len(x.reads) == lazy[0].npartitions
-        assert len(y.reads) == lazy[1].npartitions
-
-    def test_one_pass_for_value_and_gradient(self):
-        logits, labels = make()
-        x = Store(logits)
-        lazy = da.from_array(x, chunks=(1, 5, 3, 7)), da.from_array(labels, chunks=(1, 3, 7))
-        dask.compute(*ohemloss.value_and_grad(*lazy))
-        assert set(x.reads.values()) == {1}
+        assert [len(x.reads), len(y.reads)] == [array.npartitions for array in lazy]
+        if chunks[1] == 5:
+            x.reads.clear()
+            dask.compute(*ohemloss.value_and_grad(*lazy), scheduler=scheduler)
+            assert set(x.reads.values()) == {1}
 
     def test_no_search_in_vain(self, monkeypatch):
         """Nothing is searched if enough pixels are hard, and in a chunk alone never."""

@@ -1,17 +1,22 @@
-"""The mining rule, against the oracle."""
+"""The mining, its steps and `hard_mean`, against the oracle."""
 
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from array_api_extra.testing import lazy_xp_function
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ohemloss import hard_mean
 from ohemloss._mining import Quota, floor_of_product, hard_of, mine, weigh
 from ohemloss._tally import tally
 from ohemloss._validation import engine_for, find_library
+from tests._cases import tolerance
 from tests._reference import select
+
+lazy_xp_function(hard_mean)
 
 
 def run(library, scores, pool, quota):
@@ -42,38 +47,52 @@ SOME = [True, False, True, False, True, True, False, True, True]
 INF, NAN = math.inf, math.nan
 
 
+ROWS = [
+    (SCORES, SOME, 1.0, 4),
+    *(
+        (SCORES, pool, *options)
+        for options in (
+            *((1.0, 0), (1.0, 1), (1.0, 4), (INF, 0), (INF, 3), (-1.0, 2), (2.0, 0.5), (INF, 1.0), (INF, 1 / 16)),
+            *((9.0, 100), (5.0, 2**70)),
+        )
+        for pool in (ALL, SOME)
+    ),
+    ([INF, 1.0, -INF, INF], ALL[:4], INF, 1),
+    ([INF, 1.0, -INF, INF], ALL[:4], 5.0, 0),
+    ([-INF, -INF, 1.0, -INF], [True, True, True, False], 5.0, 2),
+    ([-INF, 2.0, 4.0, -INF], ALL[:4], INF, 2),
+    ([-INF, 2.0, 4.0, -INF], ALL[:4], INF, 3),
+    ([NAN, 1.0, 0.5], ALL[:3], INF, 0),
+    ([NAN, 1.0, 0.5], ALL[:3], INF, 2),
+    ([NAN, 1.0, 0.5], [False, True, True], INF, 1),
+    ([1.0, 2.0], [False, False], 0.5, 1),
+]
+
+
 @pytest.mark.every_library
-@pytest.mark.rows(
-    "scores, pool, cut, min_kept",
-    [
-        (SCORES, SOME, 1.0, 4),
-        *(
-            (SCORES, pool, cut, min_kept)
-            for cut, min_kept in (
-                (1.0, 0),
-                (1.0, 1),
-                (1.0, 4),
-                (INF, 0),
-                (INF, 3),
-                (-1.0, 2),
-                (2.0, 0.5),
-                (INF, 1.0),
-                (9.0, 100),
-                (5.0, 2**70),
-            )
-            for pool in (ALL, SOME)
-        ),
-        ([INF, 1.0, -INF, INF], ALL[:4], INF, 1),
-        ([INF, 1.0, -INF, INF], ALL[:4], 5.0, 0),
-        ([-INF, -INF, 1.0, -INF], [True, True, True, False], 5.0, 2),
-        ([NAN, 1.0, 0.5], ALL[:3], INF, 0),
-        ([NAN, 1.0, 0.5], ALL[:3], INF, 2),
-        ([NAN, 1.0, 0.5], [False, True, True], INF, 1),
-        ([1.0, 2.0], [False, False], 0.5, 1),
-    ],
-)
+@pytest.mark.rows("scores, pool, cut, min_kept", ROWS)
 def test_selection(library, scores, pool, cut, min_kept):
     check(library, scores, pool, cut=cut, min_kept=min_kept)
+
+
+@pytest.mark.every_library
+@pytest.mark.rows("scores, pool, cut, min_kept", ROWS)
+def test_hard_mean(library, float_dtype, scores, pool, cut, min_kept):
+    """Each selected element weighs its share; nothing else has a gradient."""
+    x, where = library.asarray(scores, float_dtype), None if all(pool) else library.asarray(np.asarray(pool))
+    call = lambda x: hard_mean(x, where=where, thresh=None if cut == INF else cut, min_kept=min_kept)
+    weights, _, _, count, *_ = select(scores, pool, cut=cut, min_kept=min_kept)
+    mean = sum(w * v for w, v in zip(weights, scores, strict=True) if w) / max(count, 1)
+    library.assert_close(call(x), mean, **tolerance(float_dtype, "value"))
+    differentiate = library.differentiate(call)
+    if differentiate is not None:
+        close = {"rtol": 1e-6} if float_dtype == "float32" else tolerance(float_dtype, "gradient")
+        library.assert_close(differentiate(x), np.asarray(weights) / max(count, 1), **close)
+
+
+@pytest.mark.rows("losses, thresh, expected", [([2.0, 3.0], 1e300, 3.0), ([2.0, 3.0], -1e300, 2.5), (3.0, None, 3.0)])
+def test_threshold_beyond_the_dtype_and_a_scalar(library, losses, thresh, expected):
+    library.assert_close(hard_mean(library.asarray(losses, "float32"), thresh=thresh, min_kept=1), expected)
 
 
 def test_any_scores(library):

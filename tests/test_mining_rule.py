@@ -1,6 +1,8 @@
 """The rule of the mining: what is refused, and what `hard_mean` does with it. The table of cases shows the numbers."""
 
+import math
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -30,20 +32,17 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"rank_by": "nll"}, r"^`rank_by` of a rule must be one of 'loss', 'prob': got 'nll'\.$"),
-            ({"pool": "hard"}, r"^`pool` of a rule must be one of 'valid', 'all': got 'hard'\.$"),
-            ({"ties": "exact"}, r"^`ties` of a rule must be one of 'share', 'keep', 'drop': got 'exact'\.$"),
-            ({"per_image": True}, r"^`per_image` of a rule must be one of False, 'select', 'mean': got True\.$"),
-            ({"per_image": 0}, r"^`per_image` of a rule must be one of False, 'select', 'mean': got 0\.$"),
-            (
-                {"normaliser": "kept"},
-                r"^`normaliser` of a rule must be one of .*, or a function of the counts: got 'kept'\.$",
-            ),
+            ({"rank_by": "nll"}, "'loss', 'prob': got 'nll'"),
+            ({"pool": "hard"}, "'valid', 'all': got 'hard'"),
+            ({"ties": "exact"}, "'share', 'keep', 'drop': got 'exact'"),
+            ({"per_image": True}, "False, 'select', 'mean': got True"),
+            ({"per_image": 0}, "False, 'select', 'mean': got 0"),
+            ({"normaliser": "kept"}, ".*, or a function of the counts: got 'kept'"),
         ],
         ids=str,
     )
     def test_unknown_choice(self, options, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=rf"^`{next(iter(options))}` of a rule must be one of {message}\.$"):
             MiningRule(**options)
 
     @pytest.mark.parametrize("rule", [MiningRule(normaliser="all"), MiningRule(per_image="mean")], ids=str)
@@ -79,6 +78,27 @@ class TestRefused:
         with pytest.raises(TypeError, match=r"^`score` must have a real floating dtype"):
             hard_mean(np.ones(3), score=np.ones(3, np.int64))
 
+    def test_losses(self, library):
+        with pytest.raises(TypeError, match=r"^`losses` must be an array of an array API library: got float\."):
+            hard_mean(1.0)
+        x = library.asarray(np.ones((3, 4, 5)), "float32")
+        with pytest.raises(TypeError, match=r"^`losses` must have a real floating dtype \(.*\): got .*int32"):
+            hard_mean(library.asarray(np.ones(3), "int32"))
+        with pytest.raises(TypeError, match=r"^`where` must have a boolean dtype \(.*bool.*\): got .*float32"):
+            hard_mean(x, where=x)
+        message = "`where` must have the shape of `losses`: got where.shape=(3, 4), losses.shape=(3, 4, 5)."
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            hard_mean(x, where=library.asarray(np.ones((3, 4), bool)))
+
+    def test_options_of_hard_mean(self):
+        for function in (lambda **options: hard_mean(np.ones(3), **options), HardMean):
+            with pytest.raises(ValueError, match=r"^`min_kept` as a count must not be negative: got -1\.$"):
+                function(min_kept=-1)
+            with pytest.raises(
+                ValueError, match=r"^`thresh` must lie in \[-inf, inf\], or None for no threshold: got nan\.$"
+            ):
+                function(thresh=math.nan)
+
 
 def test_hard_mean_with_fixed_options():
     losses = np.asarray([0.1, 2.0, 0.3, 4.0])
@@ -86,8 +106,6 @@ def test_hard_mean_with_fixed_options():
     assert mean(losses) == hard_mean(losses, thresh=1.0, min_kept=3)
     assert (mean.thresh, mean.min_kept) == (1.0, 3)
     assert mean == HardMean(thresh=1.0, min_kept=3) != HardMean()
-    with pytest.raises(ValueError, match="`min_kept` as a count must not be negative"):
-        HardMean(min_kept=-1)
 
 
 def test_is_a_value():

@@ -7,6 +7,7 @@ PyTorch 2.13, PaddlePaddle 3.3.1 and TensorFlow 2.21 on a CPU; "port" is a CUDA 
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,11 @@ def cross_entropy(variant, p, labels, n_classes):
         "stdc": lambda: recipes.stdc(0.7, p["n_min"]),
         "stdc_weighted": lambda: recipes.stdc(0.7, p["n_min"], weight=enet),
         "hrnet": lambda: recipes.hrnet(255, p.get("thres", 0.7), kept, w),
-        "pidnet": lambda: recipes.pidnet(255, 0.7, kept),
         "mmseg1_OhemCrossEntropy": lambda: recipes.mmseg_ohem(255, 0.7, kept),
         "panoptic_deeplab_OhemCE": lambda: recipes.panoptic_deeplab_ohem(255, 0.7, kept),
+        "pidnet": lambda: recipes.pidnet(255, 0.7, kept),
         "torchseg": lambda: recipes.torchseg(255, 0.6, kept, w),
-        "torchsemiseg": lambda: recipes.torchseg(255, 0.7, kept),
-        "unimatch": lambda: recipes.torchseg(255, 0.7, kept),
-        "u2pl": lambda: recipes.torchseg(255, 0.7, kept),
+        **dict.fromkeys(("torchsemiseg", "unimatch", "u2pl"), lambda: recipes.torchseg(255, 0.7, kept)),
         "tramac": lambda: recipes.tramac(255, 0.6, kept),
         "ocnet": lambda: recipes.ocnet(255, 0.6, kept),
         "mmseg1_sampler": lambda: recipes.mmseg(p.get("thresh"), kept, w, p.get("avg_non_ignore", False)),
@@ -61,9 +60,7 @@ def cross_entropy(variant, p, labels, n_classes):
         "seamseg": lambda: recipes.seamseg(),
         "regseg": lambda: recipes.regseg(p["min_K"]),
         "aot": lambda: recipes.aot(p["step"]),
-        "supergradients_ce": lambda: recipes.super_gradients(
-            ignore_lb=255, num_pixels_exclude_ignored=p["num_pixels_exclude_ignored"]
-        ),
+        "supergradients_ce": lambda: recipes.super_gradients(ignore_lb=255, **p),
         "luxonis_ce": lambda: recipes.luxonis(),
         "paddleseg_ohem": lambda: recipes.paddleseg(min_kept=kept),
         "paddleseg_probohem": lambda: recipes.paddleseg(min_kept=kept, eps=0.0),
@@ -75,9 +72,7 @@ def cross_entropy(variant, p, labels, n_classes):
             p["top_k_percent_pixels"], p.get("hard_example_mining_step", 0), p.get("step", 0), weight=w
         ),
         "deeplab2_topk": lambda: recipes.deeplab2(p["top_k_percent_pixels"]),
-        "ssd_amdegroot": recipes.ssd,
-        "ssd_torchvision": recipes.ssd,
-        "ssd_mmdet": recipes.ssd,
+        **dict.fromkeys(("ssd_amdegroot", "ssd_torchvision", "ssd_mmdet"), recipes.ssd),
         "ssd_supergradients": lambda: replace(
             recipes.ssd(), reduction="sum", rule=ohemloss.MiningRule(per_image="select")
         ),
@@ -141,22 +136,20 @@ BINARY_CASES = [case for case in CASES if case["variant"] in BINARY]
 def test_golden_binary(library, case):
     logits, labels = ARRAYS[f"{case['input']}.logits"], ARRAYS[f"{case['input']}.labels"]
     x, y = library.asarray(logits), library.asarray(labels)
-    if case["variant"] == "db_balance_bce":
-        # Of the loss of each element, which is the user's own.
-        z = logits[:, 0].astype(np.float64)
-        losses = np.where(labels > 0, np.log1p(np.exp(-z)), np.log1p(np.exp(z))).astype(np.float32)
-        value = recipes.db()(library.asarray(losses), positives=library.asarray(labels > 0))
-        np.testing.assert_allclose(library.numpy(value), case["loss"], rtol=1e-5)
-        differentiate = library.differentiate(
-            lambda losses: recipes.db()(losses, positives=library.asarray(labels > 0))
-        )
-        if differentiate is not None:
-            slope = library.numpy(differentiate(library.asarray(losses))).astype(np.float64)
-            compare(case, library.numpy(value), (slope * (1 / (1 + np.exp(-z)) - labels))[:, None])
+    if case["variant"] != "db_balance_bce":
+        make = recipes.super_gradients_bce if case["variant"] == "supergradients_bce" else recipes.luxonis_bce
+        value, grad = make().value_and_grad(x, y)
+        compare(case, library.numpy(value), library.numpy(grad))
         return
-    make = recipes.super_gradients_bce if case["variant"] == "supergradients_bce" else recipes.luxonis_bce
-    value, grad = make().value_and_grad(x, y)
-    compare(case, library.numpy(value), library.numpy(grad))
+    # Of the loss of each element, which is the user's own.
+    z = logits[:, 0].astype(np.float64)
+    losses = library.asarray(np.where(labels > 0, np.log1p(np.exp(-z)), np.log1p(np.exp(z))).astype(np.float32))
+    mean = lambda losses: recipes.db()(losses, positives=library.asarray(labels > 0))
+    value, differentiate = library.numpy(mean(losses)), library.differentiate(mean)
+    np.testing.assert_allclose(value, case["loss"], rtol=1e-5)
+    if differentiate is not None:
+        slope = library.numpy(differentiate(losses)).astype(np.float64)
+        compare(case, value, (slope * (1 / (1 + np.exp(-z)) - labels))[:, None])
 
 
 def test_every_case_has_a_recipe_or_a_reason():
@@ -198,19 +191,15 @@ def test_all_ignored_and_tiny(library, name):
     criterion = getattr(recipes, name)(**NEEDED.get(name, {}))
     logits = np.asarray([[[2.0, 0.5]], [[0.0, -1.0]]], np.float32)
     if name.endswith("bce"):
-        x = library.asarray(logits)
-        nothing, one = library.asarray(np.zeros(logits.shape, bool)), library.asarray(logits > 1)
-        y = library.asarray(np.zeros(logits.shape, np.uint8))
-        value, grad = criterion.value_and_grad(x, y, where=nothing)
-        some, _ = criterion.value_and_grad(x, y, where=one)
+        x, y = library.asarray(logits), library.asarray(np.zeros(logits.shape, np.uint8))
+        found, (some, _) = (criterion.value_and_grad(x, y, where=library.asarray(logits > least)) for least in (9, 1))
     else:
-        x = library.asarray(logits.transpose(0, 2, 1))
-        ignored = np.full((2, 1), criterion.ignore_index % 256, np.int64)
-        criterion = replace(criterion, ignore_index=criterion.ignore_index % 256)
-        value, grad = criterion.value_and_grad(x, library.asarray(ignored))
-        some, _ = criterion.value_and_grad(x, library.asarray(np.where([[True], [False]], 0, ignored)))
-    assert float(library.numpy(value)) == 0
-    assert not library.numpy(grad).any()
+        x, ignored = library.asarray(logits.transpose(0, 2, 1)), criterion.ignore_index % 256
+        criterion = replace(criterion, ignore_index=ignored)
+        labels = [np.asarray([[first], [ignored]]) for first in (ignored, 0)]
+        found, (some, _) = (criterion.value_and_grad(x, library.asarray(y)) for y in labels)
+    assert float(library.numpy(found[0])) == 0
+    assert not library.numpy(found[1]).any()
     assert np.isfinite(library.numpy(some))
 
 
@@ -236,15 +225,13 @@ def test_recipes_that_resize(library, align_corners):
     logits, labels = make_small("40% hard", (2, 5, 3, 4), (12, 15), align_corners=align_corners)
     enlarged = library.asarray(interpolate(logits, (12, 15), align_corners=align_corners), "float32")
     x, y = library.asarray(logits, "float32"), library.asarray(labels)
-    criterion = recipes.hrnet(255, 0.6, 50, align_corners=align_corners)
-    library.assert_close(criterion(x, y), library.numpy(criterion(enlarged, y)), **tolerance("float32", "value"))
-    if align_corners:
-        criterion = recipes.ocnet(255, 0.6, 50)
+    ocnet = [recipes.ocnet(255, 0.6, 50)] if align_corners else []
+    for criterion in (recipes.hrnet(255, 0.6, 50, align_corners=align_corners), *ocnet):
         library.assert_close(criterion(x, y), library.numpy(criterion(enlarged, y)), **tolerance("float32", "value"))
 
 
 class TestPerGpu:
-    """The counts of a recipe for each device; what they do over many is compared in `test_process_group.py`."""
+    """The counts of a recipe for each device."""
 
     @pytest.mark.parametrize(
         ("criterion", "kept"),
@@ -272,12 +259,9 @@ class TestPerGpu:
         assert recipes.per_gpu(criterion)(logits, labels) == criterion(logits, labels)
 
     def test_refused(self):
-        with pytest.raises(TypeError) as caught:
+        message = "`criterion` must have the `min_kept` of a recipe, or a number: got <built-in function len>. Multiply"
+        with pytest.raises(TypeError, match=f"^{re.escape(message)} by `Counts.devices` in the function\\.$"):
             recipes.per_gpu(ohemloss.OhemCELoss(min_kept=len))
-        assert str(caught.value) == (
-            "`criterion` must have the `min_kept` of a recipe, or a number: got <built-in function len>. Multiply by "
-            "`Counts.devices` in the function."
-        )
 
 
 def _counts(devices):

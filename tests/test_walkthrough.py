@@ -11,7 +11,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from ohemloss import OhemCELoss, explain, hard_mean, value_and_grad
+from ohemloss import OhemCELoss, explain, hard_mean
 
 pytestmark = pytest.mark.quick
 PRINTED = {"rtol": 0.0, "atol": 1.1e-4}
@@ -50,36 +50,6 @@ def test_every_step(library):
     if library.eager:
         library.assert_close(trace.hard_losses, DOCUMENT["hard_losses"], **PRINTED)
     library.assert_close(trace.value, DOCUMENT["value"], **PRINTED)
-
-
-@pytest.mark.every_library
-def test_loss_and_gradient(library):
-    """The gradient of a hard pixel is softmax minus the one-hot label, divided by the 28 hard pixels."""
-    dtype = library.floats[-1]
-    x, y = library.asarray(LOGITS, dtype), library.asarray(LABELS)
-    value, grad = value_and_grad(x, y)
-    library.assert_close(value, DOCUMENT["value"], **PRINTED)
-
-    # The printed logits in float64, and not the document, give the value in more digits: 1.33107004.
-    logits = np.moveaxis(LOGITS, 1, -1)
-    softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    one_hot = np.eye(3)[LABELS]
-    pixel_loss = -np.log((softmax * one_hot).sum(-1))
-    hard = pixel_loss > -np.log(0.7)
-    rtol, atol = (1e-13, 1e-15) if dtype == "float64" else (1e-6, 1e-7)
-    library.assert_close(value, pixel_loss[hard].mean(), rtol=rtol)
-    expected = (softmax - one_hot) * hard[..., None] / 28
-    library.assert_close(grad, np.moveaxis(expected, -1, 1), rtol=20 * rtol, atol=atol)
-
-
-def test_criterion(library):
-    """As the document builds it."""
-    criterion = OhemCELoss(thresh=0.7)
-    value = criterion(library.asarray(LOGITS, "float32"), library.asarray(LABELS))
-    library.assert_close(value, DOCUMENT["value"], **PRINTED)
-
-
-def test_hard_mean(library):
-    """Of the printed losses: the mining alone."""
+    library.assert_close(OhemCELoss(thresh=0.7)(x, y), DOCUMENT["value"], **PRINTED)
     losses = library.asarray(DOCUMENT["pixel_loss_flat"], "float32")
     library.assert_close(hard_mean(losses, thresh=DOCUMENT["thresh_loss"]), DOCUMENT["hard_mean"], **PRINTED)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._libraries import KERNELS, LIBRARIES, is_installed, requested_packages
+from tests._libraries import LIBRARIES, interpreted_kernels, is_installed, requested_packages
 
 from . import _distributed, _jax
 from ._case import Case
@@ -16,7 +16,7 @@ from ._table import CASES
 
 FIRST = {case.kind: case for case in reversed(CASES)}
 KERNELS_MARKS = (pytest.mark.kernels,)
-LIBRARY = {library.id: library for library in [*LIBRARIES, *KERNELS]}
+LIBRARY = {library.id: library for library in LIBRARIES}
 
 
 def one_of_each_kind(case: Case, dtype: str) -> bool:
@@ -153,6 +153,11 @@ def in_chunks(call: Call) -> list[Answer]:
     }
     y = cut(call.y, [*[1] * (call.y.ndim - 1), 3][-call.y.ndim :] if call.y.ndim else [])
     answers = both(Call(call.library, cut(call.x, [2] * call.x.ndim), y, options))
+    case: Any = call.case
+    rule, arrays = "rule" in case.options, any(hasattr(options.get(name), "dask") for name in ("thresh", "min_kept"))
+    served = not (rule or arrays or call.is_map or case.options.get("resize"))
+    layers = answers[0][1].dask.layers
+    assert served == any(name.startswith("ohem") for name in layers), "chunk by chunk, or by the composite"
     with dask.config.set(scheduler="synchronous"):
         return list(dask.persist(*answers))  # one computation of them all
 
@@ -160,7 +165,7 @@ def in_chunks(call: Call) -> list[Answer]:
 def lazy_rows(case: Case, dtype: str) -> bool:
     """Take what is served chunk by chunk; of what runs operation by operation, some rules and one row of each kind."""
     served = case.kind in ("regimes", "options", "nothing", "extremes") or case.name.startswith("in turn")
-    return served or one_of_each_kind(case, dtype) or (case.kind == "rules" and "3% hard" in case.name)
+    return served or one_of_each_kind(case, dtype) or (case.kind == "rules" and "40% hard" not in case.name)
 
 
 # ---- the kernels for CUDA
@@ -178,11 +183,19 @@ def by_kernels():
 
 
 @contextlib.contextmanager
+def by_interpreter():
+    """Serve tensors on a CPU by the kernels in Triton."""
+    with interpreted_kernels(), by_kernels():
+        yield
+
+
+@contextlib.contextmanager
 def by_small_grids():
     """Let small calls have several blocks of several tiles, and threads that walk through some rows, not all."""
     from ohemloss_cupy import _call, _resized
+    from tests import _shim
 
-    with by_kernels(), pytest.MonkeyPatch.context() as patch:
+    with _shim.serving(), by_kernels(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(_call, "_FORWARD_BLOCKS", 3)
         patch.setattr(_call, "_SEARCH_BLOCKS", 2)
         patch.setattr(_resized, "_THREADS", 1)
@@ -269,8 +282,8 @@ def paths():
         Path("dask", LIBRARY["dask"], in_chunks, takes=lazy_rows),
         Path("ndonnx", LIBRARY["ndonnx"], closed_form, takes=one_of_each_kind),
         Path("mlx", LIBRARY["mlx"], by_mlx, takes=but_empty),
-        Path("triton", LIBRARY["torch-interpreted"], in_triton, interpreted_rows, by_kernels, marks=KERNELS_MARKS),
-        Path("cuda c", LIBRARY["cupy-shim"], in_cuda_c, by_cuda_c, by_small_grids, marks=KERNELS_MARKS),
+        Path("triton", torch, in_triton, interpreted_rows, by_interpreter, marks=KERNELS_MARKS),
+        Path("cuda c", numpy, in_cuda_c, by_cuda_c, by_small_grids, reads_labels=False, marks=KERNELS_MARKS),
     ]
     if os.environ.get("OHEMLOSS_TEST_KERNELS") != "1":
         found = [path for path in found if pytest.mark.kernels not in path.marks]
