@@ -6,8 +6,7 @@ from typing import Any
 from ._compared import ComparedWithTypes
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype
 from ._engine import Engine
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction
 from ._rule import mining_quota, out_of_range
 from ._selection import divide, reduce, select, whole

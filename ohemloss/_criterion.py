@@ -7,8 +7,7 @@ from typing import Any
 from ._compared import ComparedWithTypes
 from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction, Resize, check_weight, differs
 from ._typing import Array
 

@@ -8,8 +8,7 @@ from ._arrays import is_array
 from ._compared import ComparedWithTypes
 from ._dtypes import FLOATING, compute_dtype
 from ._engine import Engine
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import check_min_kept, check_rule, check_thresh
 from ._rule import out_of_range, quota
 from ._selection import reduce, select, whole

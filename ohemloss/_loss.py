@@ -5,8 +5,7 @@ from typing import Any
 
 from . import _composite
 from ._backend import LossFunction, ValueAndGradFunction
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction, Resize
 from ._typing import Array
 from ._validation import Call, check_label_values, prepare

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ohemloss._mining import Quota, floor_of_product, hard_of, mine, weigh
+from ohemloss._fractions import floor_of_product
+from ohemloss._mining import Quota, hard_of, mine, weigh
 from ohemloss._tally import tally
 from ohemloss._validation import engine_for, find_library
 from tests._reference import select
