@@ -28,7 +28,6 @@ from ._validation import (
 def ohem_binary_cross_entropy(
     logits: Array,
     labels: Array,
-    /,
     *,
     where: Array | None = None,
     thresh: float | Array | None = 0.7,
@@ -152,7 +151,6 @@ class OhemBCELoss(ComparedWithTypes):
         self,
         logits: Array,
         labels: Array,
-        /,
         *,
         where: Array | None = None,
         pixel_weight: Array | None = None,
@@ -179,7 +177,6 @@ class OhemBCELoss(ComparedWithTypes):
         self,
         logits: Array,
         labels: Array,
-        /,
         *,
         where: Array | None = None,
         pixel_weight: Array | None = None,

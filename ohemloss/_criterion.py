@@ -62,7 +62,7 @@ class OhemCELoss(ComparedWithTypes):
         object.__setattr__(self, "weight", check_weight(self.weight))
 
     def __call__(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+        self, logits: Array, labels: Array, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> Array:
         """
         Compute the loss.
@@ -80,7 +80,7 @@ class OhemCELoss(ComparedWithTypes):
         return ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
     def value_and_grad(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+        self, logits: Array, labels: Array, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> tuple[Array, Array]:
         """
         Compute the loss and its gradient with respect to the logits, in closed form.
@@ -100,7 +100,7 @@ class OhemCELoss(ComparedWithTypes):
         return value_and_grad(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
     def explain(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+        self, logits: Array, labels: Array, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> Trace:
         """
         Compute the loss and keep every step of it.

@@ -124,7 +124,6 @@ class Trace:
 def explain(
     logits: Array,
     labels: Array,
-    /,
     *,
     thresh: float | Array | None = 0.7,
     min_kept: MinKept = 1 / 16,

@@ -30,7 +30,6 @@ _ANY = (-math.inf, math.inf)
 
 def hard_mean(
     losses: Array,
-    /,
     *,
     where: Array | None = None,
     score: Array | None = None,
@@ -161,7 +160,6 @@ class HardMean(ComparedWithTypes):
     def __call__(
         self,
         losses: Array,
-        /,
         *,
         where: Array | None = None,
         score: Array | None = None,

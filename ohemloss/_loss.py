@@ -14,7 +14,6 @@ from ._validation import Call, check_label_values, prepare
 def ohem_cross_entropy(
     logits: Array,
     labels: Array,
-    /,
     *,
     thresh: float | Array | None = 0.7,
     min_kept: MinKept = 1 / 16,
@@ -171,7 +170,6 @@ def ohem_cross_entropy(
 def value_and_grad(
     logits: Array,
     labels: Array,
-    /,
     *,
     thresh: float | Array | None = 0.7,
     min_kept: MinKept = 1 / 16,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ohemloss
-from ohemloss import Backend, _backend, _composite, _engine, _registry
+from ohemloss import Backend, _backend, _composite, _engine, _kth, _registry, _total
 from ohemloss._options import MAY_BE_ARRAYS, Options
 
 STRICT = type(xp.zeros(1))
@@ -186,11 +186,11 @@ class TestRegister:
 
         def kth_largest(engine, scores, k, needed, axes=None):
             calls.append("kth")
-            return _engine.kth_largest(engine, scores, k, needed, axes)
+            return _kth.kth_largest(engine, scores, k, needed, axes)
 
         def total(engine, x):
             calls.append("total")
-            return _engine.total(engine, x)
+            return _total.total(engine, x)
 
         serve(kth_largest=kth_largest, total=total)
         ohemloss.ohem_cross_entropy(LOGITS, LABELS)
