@@ -74,7 +74,7 @@ def test_any_floats(library):
     def check_any(scores, k):
         check(library, "float32", scores, [k])
 
-    check_any()  # pyright: ignore[reportCallIssue]
+    check_any()
 
 
 def test_not_needed(library):

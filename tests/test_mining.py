@@ -91,7 +91,7 @@ def test_any_scores(library):
         scores, pool = zip(*elements, strict=True)
         check(library, list(scores), list(pool), cut=cut, min_kept=min_kept)
 
-    check_any()  # pyright: ignore[reportCallIssue]
+    check_any()
 
 
 class TestFloorOfProduct:

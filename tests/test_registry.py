@@ -116,10 +116,10 @@ class TestLookUp:
 class TestRegister:
     def test_errors(self):
         with pytest.raises(TypeError, match=r"^`backend` must be an `ohemloss\.Backend`: got str\.$"):
-            ohemloss.register("numpy", STRICT)  # pyright: ignore[reportArgumentType]
+            ohemloss.register("numpy", STRICT)
         backend = Backend(name="array_api_strict", namespace="array_api_strict")
         with pytest.raises(TypeError, match=r"^`types` must be types of arrays: got 3\.$"):
-            ohemloss.register(backend, STRICT, 3)  # pyright: ignore[reportArgumentType]
+            ohemloss.register(backend, STRICT, 3)
 
     def test_whole_functions(self):
         backend = serve(
@@ -215,7 +215,7 @@ class TestContract:
         backend = Backend(name="a", namespace="array_api_strict")
         assert backend == Backend(name="a", namespace="array_api_strict")
         with pytest.raises(dataclasses.FrozenInstanceError):
-            backend.name = "b"  # pyright: ignore[reportAttributeAccessIssue]
+            backend.name = "b"
 
     @pytest.mark.parametrize("name", ["cupy", "jax", "numpy", "torch"])
     def test_signatures(self, name):

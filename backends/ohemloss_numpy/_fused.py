@@ -8,7 +8,6 @@ Numba's own `exp` and `log` are calls into a library, one number at a time; the 
 """
 
 # Numba calls an intrinsic without its first parameter.
-# pyright: reportCallIssue=false
 
 import numpy as np
 from llvmlite import ir

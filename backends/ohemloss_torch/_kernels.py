@@ -9,7 +9,6 @@ Whatever is added as floats is added in a fixed order, so the same input gives t
 """
 
 # Triton replaces these at compile time by what they stand for.
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

@@ -9,7 +9,6 @@ The backward pass gathers: each logit has one program that adds what its pixels 
 """
 
 # Triton replaces these at compile time by what they stand for.
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

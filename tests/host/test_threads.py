@@ -36,7 +36,7 @@ class TestThreadCount:
             assert _threads.thread_count() == expected
 
     def test_daemonic_process(self, monkeypatch):
-        monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # pyright: ignore
+        monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
         assert _threads.thread_count() == 1
         monkeypatch.setenv("OHEMLOSS_NUM_THREADS", "6")
         assert _threads.thread_count() == _threads.thread_count(2) == 6
