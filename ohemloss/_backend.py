@@ -5,11 +5,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ._engine import CrossEntropy, Engine, Join, KthLargest, Total, same
+from ._engine import Engine, Join, KthLargest, Total, same
 from ._inputs import Inputs
 from ._kth import kth_largest
 from ._options import Options
-from ._softmax import cross_entropy
+from ._softmax import CrossEntropy, cross_entropy
 from ._total import total
 from ._typing import Array, Device
 

@@ -6,8 +6,7 @@ from typing import Any
 from ._compared import ComparedWithTypes
 from ._dtypes import BOOLEAN, FLOATING, INTEGER, compute_dtype
 from ._engine import Engine
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction
 from ._rule import mining_quota, out_of_range
 from ._selection import divide, reduce, select, whole
@@ -29,7 +28,6 @@ from ._validation import (
 def ohem_binary_cross_entropy(
     logits: Array,
     labels: Array,
-    /,
     *,
     where: Array | None = None,
     thresh: float | Array | None = 0.7,
@@ -153,7 +151,6 @@ class OhemBCELoss(ComparedWithTypes):
         self,
         logits: Array,
         labels: Array,
-        /,
         *,
         where: Array | None = None,
         pixel_weight: Array | None = None,
@@ -180,7 +177,6 @@ class OhemBCELoss(ComparedWithTypes):
         self,
         logits: Array,
         labels: Array,
-        /,
         *,
         where: Array | None = None,
         pixel_weight: Array | None = None,

@@ -1,14 +1,10 @@
 """What lies along the class axis."""
 
-from typing import TYPE_CHECKING
-
+from ._engine import Engine
 from ._typing import Array, Namespace
 
-if TYPE_CHECKING:
-    from ._engine import Engine
 
-
-def label_mask(engine: "Engine", index: Array, n_classes: int, axis: int) -> Array:
+def label_mask(engine: Engine, index: Array, n_classes: int, axis: int) -> Array:
     """Tell, in the shape of the logits, which class is the label; none is where it is out of range."""
     xp = engine.xp
     classes = xp.astype(engine.arange(n_classes), index.dtype)

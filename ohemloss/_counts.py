@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from ._engine import Engine
+from ._fractions import floor_of_product
 from ._typing import Array
 
 
@@ -83,6 +84,4 @@ class Counts:
         """
         if isinstance(count, int):
             return math.floor(fraction * count)
-        from ._mining import floor_of_product
-
         return floor_of_product(count, fraction)

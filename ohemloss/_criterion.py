@@ -7,8 +7,7 @@ from typing import Any
 from ._compared import ComparedWithTypes
 from ._explain import Trace, explain
 from ._loss import ohem_cross_entropy, value_and_grad
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction, Resize, check_weight, differs
 from ._typing import Array
 
@@ -63,7 +62,7 @@ class OhemCELoss(ComparedWithTypes):
         object.__setattr__(self, "weight", check_weight(self.weight))
 
     def __call__(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+        self, logits: Array, labels: Array, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> Array:
         """
         Compute the loss.
@@ -81,7 +80,7 @@ class OhemCELoss(ComparedWithTypes):
         return ohem_cross_entropy(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
     def value_and_grad(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+        self, logits: Array, labels: Array, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> tuple[Array, Array]:
         """
         Compute the loss and its gradient with respect to the logits, in closed form.
@@ -101,7 +100,7 @@ class OhemCELoss(ComparedWithTypes):
         return value_and_grad(logits, labels, pixel_weight=pixel_weight, positives=positives, **self._options())
 
     def explain(
-        self, logits: Array, labels: Array, /, *, pixel_weight: Array | None = None, positives: Array | None = None
+        self, logits: Array, labels: Array, *, pixel_weight: Array | None = None, positives: Array | None = None
     ) -> Trace:
         """
         Compute the loss and keep every step of it.

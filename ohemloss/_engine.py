@@ -2,17 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ._arrays import is_array
-from ._kth import kth_largest
-from ._softmax import cross_entropy
-from ._total import total
 from ._typing import Array, Device, DType, Namespace
-
-if TYPE_CHECKING:
-    from ._options import Options
-    from ._targets import Targets
 
 # The axes over which one selection is made; None: all of them, to a 0-d result.
 Axes: TypeAlias = tuple[int, ...] | None
@@ -43,12 +36,8 @@ class Join(Protocol):
         ...
 
 
-class CrossEntropy(Protocol):
-    """See `ohemloss._softmax.cross_entropy`."""
-
-    def __call__(
-        self, engine: "Engine", logits: Array, targets: "Targets", weight: Array | None, options: "Options"
-    ) -> tuple[Array, Array | None]: ...
+# See `ohemloss._softmax.CrossEntropy`, which names types that are made with an engine.
+AnyCrossEntropy: TypeAlias = Callable[..., tuple[Array, Array | None]]
 
 
 class Total(Protocol):
@@ -68,11 +57,11 @@ class Engine:
     """
 
     xp: Namespace
+    cross_entropy: AnyCrossEntropy
+    kth_largest: KthLargest
+    total: Total
     device: Device | None = None
     constant: Callable[[Array], Array] = same
-    cross_entropy: CrossEntropy = cross_entropy
-    kth_largest: KthLargest = kth_largest
-    total: Total = total
     join: Join | None = None
 
     @property

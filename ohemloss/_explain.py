@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _composite
 from ._arrays import is_array
-from ._mining import Cut, MinKept
-from ._mining_rule import MiningRule
+from ._mining import Cut
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction, Resize
 from ._selection import whole
 from ._typing import Array
@@ -124,7 +124,6 @@ class Trace:
 def explain(
     logits: Array,
     labels: Array,
-    /,
     *,
     thresh: float | Array | None = 0.7,
     min_kept: MinKept = 1 / 16,

@@ -8,8 +8,7 @@ from ._arrays import is_array
 from ._compared import ComparedWithTypes
 from ._dtypes import FLOATING, compute_dtype
 from ._engine import Engine
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import check_min_kept, check_rule, check_thresh
 from ._rule import out_of_range, quota
 from ._selection import reduce, select, whole
@@ -31,7 +30,6 @@ _ANY = (-math.inf, math.inf)
 
 def hard_mean(
     losses: Array,
-    /,
     *,
     where: Array | None = None,
     score: Array | None = None,
@@ -162,7 +160,6 @@ class HardMean(ComparedWithTypes):
     def __call__(
         self,
         losses: Array,
-        /,
         *,
         where: Array | None = None,
         score: Array | None = None,

@@ -1,18 +1,14 @@
 """The k-th largest value, exactly, by counting: no sort, static shapes, `k` may be traced."""
 
-from typing import TYPE_CHECKING
-
 from ._dtypes import name_of
+from ._engine import Axes, Engine
 from ._typing import Array
-
-if TYPE_CHECKING:
-    from ._engine import Axes, Engine
 
 # A float is a sign, an exponent field and a fraction field: the bits of the two fields.
 _FIELDS = {"float32": (8, 23), "float64": (11, 52)}
 
 
-def kth_largest(engine: "Engine", scores: Array, k: Array, needed: Array, axes: "Axes" = None) -> Array:
+def kth_largest(engine: Engine, scores: Array, k: Array, needed: Array, axes: Axes = None) -> Array:
     """
     Find the k-th largest score by bisection over the bits of a float.
 
@@ -50,7 +46,7 @@ def kth_largest(engine: "Engine", scores: Array, k: Array, needed: Array, axes: 
     return xp.where(negative, -magnitude, magnitude)
 
 
-def _kth_largest_magnitude(engine: "Engine", x: Array, k: Array, axes: "Axes") -> Array:
+def _kth_largest_magnitude(engine: Engine, x: Array, k: Array, axes: Axes) -> Array:
     exponent_bits, fraction_bits = _FIELDS[str(name_of(engine.xp, x.dtype))]
     powers = _powers_of_two(exponent_bits)
     base = _largest_reached(engine, x, k, powers, axes)
@@ -71,7 +67,7 @@ def _powers_of_two(exponent_bits: int) -> list[float]:
     return [0.0, *(2.0 ** (field - bias) for field in range(1, 2 * bias + 1)), float("inf")]
 
 
-def _largest_reached(engine: "Engine", x: Array, k: Array, powers: list[float], axes: "Axes") -> Array:
+def _largest_reached(engine: Engine, x: Array, k: Array, powers: list[float], axes: Axes) -> Array:
     """Find the largest entry of the rising list that at least `k` elements reach, by bisection over its index."""
     xp = engine.xp
     table, index = engine.asarray(powers, x.dtype), engine.arange(len(powers))

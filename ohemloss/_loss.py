@@ -5,8 +5,7 @@ from typing import Any
 
 from . import _composite
 from ._backend import LossFunction, ValueAndGradFunction
-from ._mining import MinKept
-from ._mining_rule import MiningRule
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options, Reduction, Resize
 from ._typing import Array
 from ._validation import Call, check_label_values, prepare
@@ -15,7 +14,6 @@ from ._validation import Call, check_label_values, prepare
 def ohem_cross_entropy(
     logits: Array,
     labels: Array,
-    /,
     *,
     thresh: float | Array | None = 0.7,
     min_kept: MinKept = 1 / 16,
@@ -172,7 +170,6 @@ def ohem_cross_entropy(
 def value_and_grad(
     logits: Array,
     labels: Array,
-    /,
     *,
     thresh: float | Array | None = 0.7,
     min_kept: MinKept = 1 / 16,

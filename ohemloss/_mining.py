@@ -1,23 +1,16 @@
 """The mining: which elements are hard enough to enter the loss."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from ._arrays import is_array
-from ._counts import Counts
 from ._dtypes import FLOATING, compute_dtype, name_of
 from ._engine import Axes, Engine
+from ._fractions import floor_of_product
+from ._mining_rule import MinKept
 from ._tally import Tally
 from ._typing import Array, DType
-
-MinKept: TypeAlias = int | float | Array | Callable[[Counts], int | float | Array]
-
-# Two digits of 10 bits: the products below then fit a 32-bit integer.
-_DIGIT = 2**10
-SMALLEST_FRACTION = 1 / _DIGIT**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,21 +162,3 @@ def _floor_of_float_product(engine: Engine, n: Array, fraction: Array) -> Array:
     nearest = xp.floor(product + 0.5)
     rounding = product * float(xp.finfo(dtype).eps)
     return xp.astype(xp.where(xp.abs(product - nearest) <= rounding, nearest, xp.floor(product)), n.dtype)
-
-
-def as_ratio(fraction: float) -> tuple[int, int]:
-    """Give the ratio that a fraction is taken for: the nearest one with a denominator up to 2**20."""
-    return Fraction(fraction).limit_denominator(_DIGIT**2).as_integer_ratio()
-
-
-def floor_of_product(n: Array, fraction: float) -> Array:
-    """
-    Compute ``floor(n * fraction)`` exactly, in 32-bit integers if that is what the library has.
-
-    A float product would depend on the library: 0.7 * 10 is 7 in float64 and 6.9999998 in float32.
-    """
-    a, b = as_ratio(fraction)
-    whole, rest = n // b, n % b
-    high, low = rest // _DIGIT, rest % _DIGIT
-    upper = high * a
-    return whole * a + (upper // b) * _DIGIT + ((upper % b) * _DIGIT + low * a) // b

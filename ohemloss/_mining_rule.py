@@ -8,6 +8,8 @@ from ._compared import ComparedWithTypes
 from ._counts import Counts
 from ._typing import Array
 
+# A count, a fraction of the pool, or a function that gives one of them.
+MinKept: TypeAlias = int | float | Array | Callable[[Counts], int | float | Array]
 RankBy: TypeAlias = Literal["loss", "prob"]
 Pool: TypeAlias = Literal["valid", "all"]
 Ties: TypeAlias = Literal["share", "keep", "drop"]

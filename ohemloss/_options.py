@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ._arrays import is_array
 from ._compared import ComparedWithTypes
-from ._mining import SMALLEST_FRACTION, MinKept
-from ._mining_rule import MiningRule
+from ._fractions import SMALLEST_FRACTION
+from ._mining_rule import MiningRule, MinKept
 from ._typing import Array
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]

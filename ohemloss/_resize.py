@@ -1,15 +1,13 @@
 """Linear interpolation of logits between their places, up to the size of the labels, and its transpose."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ._classes import along_axis
 from ._dtypes import compute_dtype
+from ._engine import Engine
+from ._options import Options
 from ._typing import Array, DType
-
-if TYPE_CHECKING:
-    from ._engine import Engine
-    from ._options import Options
 
 # How many axes are interpolated, counted from the last one.
 AXES = {"linear": 1, "bilinear": 2, "trilinear": 3}
@@ -33,7 +31,7 @@ class Taps:
     share: Array
 
     @staticmethod
-    def of(engine: "Engine", n_in: int, n_out: int, align_corners: bool, dtype: DType) -> "Taps":
+    def of(engine: Engine, n_in: int, n_out: int, align_corners: bool, dtype: DType) -> "Taps":
         """Find them in integers, so that no position is rounded before its fraction is."""
         places = engine.arange(n_out)
         if align_corners:
@@ -48,7 +46,7 @@ class Taps:
         return Taps(lower, upper, share)
 
 
-def resized_axes(options: "Options", ndim: int) -> list[int]:
+def resized_axes(options: Options, ndim: int) -> list[int]:
     """List the axes of the logits that are resized: the last ones of those that are not the classes."""
     if options.resize is None:
         return []
@@ -56,13 +54,13 @@ def resized_axes(options: "Options", ndim: int) -> list[int]:
     return pixels[len(pixels) - AXES[options.resize] :]
 
 
-def resized(options: "Options", small: tuple[Any, ...], pixels: tuple[Any, ...]) -> list[tuple[int, Any, Any]]:
+def resized(options: Options, small: tuple[Any, ...], pixels: tuple[Any, ...]) -> list[tuple[int, Any, Any]]:
     """List the axes of the logits of a shape that have another length among the pixels, and both lengths."""
     lengths = [(i, small[i], pixels[i - (i > options.axis)]) for i in resized_axes(options, len(small))]
     return [(i, n_in, n_out) for i, n_in, n_out in lengths if n_in != n_out]
 
 
-def enlarge(engine: "Engine", logits: Array, shape: tuple[Any, ...], options: "Options") -> Array:
+def enlarge(engine: Engine, logits: Array, shape: tuple[Any, ...], options: Options) -> Array:
     """
     Interpolate the logits, in the dtype of the loss, so that their pixels are those of labels of a shape.
 
@@ -79,7 +77,7 @@ def enlarge(engine: "Engine", logits: Array, shape: tuple[Any, ...], options: "O
     return logits
 
 
-def shrink(engine: "Engine", gradient: Array, shape: tuple[Any, ...], options: "Options") -> Array:
+def shrink(engine: Engine, gradient: Array, shape: tuple[Any, ...], options: Options) -> Array:
     """
     Bring the gradient with respect to the enlarged logits to the logits of a shape: the transpose of `enlarge`.
 
@@ -99,7 +97,7 @@ def shrink(engine: "Engine", gradient: Array, shape: tuple[Any, ...], options: "
     return engine.where(marks == 0, gradient, float("nan"))
 
 
-def _matrix(engine: "Engine", taps: Taps, n_in: int) -> Array:
+def _matrix(engine: Engine, taps: Taps, n_in: int) -> Array:
     """Write the interpolation as a matrix: a row for each new place."""
     places = engine.arange(n_in)
     share = engine.xp.expand_dims(taps.share, axis=1)
@@ -107,14 +105,14 @@ def _matrix(engine: "Engine", taps: Taps, n_in: int) -> Array:
     return engine.where(at_lower, 1 - share, 0.0) + engine.where(at_upper, share, 0.0)
 
 
-def _touched(engine: "Engine", taps: Taps, n_in: int, dtype: DType) -> Array:
+def _touched(engine: Engine, taps: Taps, n_in: int, dtype: DType) -> Array:
     """Mark in such a matrix what is looked at, also with a share of 0."""
     places = engine.arange(n_in)
     at_lower, at_upper = (engine.xp.expand_dims(i, axis=1) == places for i in (taps.lower, taps.upper))
     return engine.xp.astype(at_lower | at_upper, dtype)
 
 
-def _product(engine: "Engine", x: Array, matrix: Array, axis: int) -> Array:
+def _product(engine: Engine, x: Array, matrix: Array, axis: int) -> Array:
     """Multiply along one axis."""
     xp, last = engine.xp, x.ndim - 1
     order = tuple(last if i == axis else axis if i == last else i for i in range(x.ndim))

@@ -6,8 +6,8 @@ from typing import Any
 from ._arrays import is_array
 from ._dtypes import FLOATING, compute_dtype, name_of
 from ._engine import Engine
-from ._mining import MinKept, Quota
-from ._mining_rule import MiningRule
+from ._mining import Quota
+from ._mining_rule import MiningRule, MinKept
 from ._options import Options
 from ._typing import Array, DType
 

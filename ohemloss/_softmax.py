@@ -1,21 +1,27 @@
 """The cross-entropy of each pixel: the step over the classes, where the time goes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ._classes import along_axis, label_mask
 from ._dtypes import compute_dtype
+from ._engine import Engine
+from ._options import Options
 from ._resize import enlarge
+from ._targets import Targets
 from ._typing import Array
 
-if TYPE_CHECKING:
-    from ._engine import Engine
-    from ._options import Options
-    from ._targets import Targets
+
+class CrossEntropy(Protocol):
+    """See `cross_entropy`."""
+
+    def __call__(
+        self, engine: Engine, logits: Array, targets: Targets, weight: Array | None, options: Options
+    ) -> tuple[Array, Array | None]: ...
 
 
 def cross_entropy(
-    engine: "Engine", logits: Array, targets: "Targets", weight: Array | None, options: "Options"
+    engine: Engine, logits: Array, targets: Targets, weight: Array | None, options: Options
 ) -> tuple[Array, Array | None]:
     """
     Compute minus the logarithm of the softmax, of the label and summed over the classes.
@@ -66,7 +72,7 @@ class Softmax:
     sums: Array
 
     @staticmethod
-    def of(engine: "Engine", logits: Array, targets: "Targets", options: "Options") -> "Softmax":
+    def of(engine: Engine, logits: Array, targets: Targets, options: Options) -> "Softmax":
         """Compute the parts at the resolution and in the dtype of the loss, of zeros where a pixel does not count."""
         xp, axis = engine.xp, options.axis
         logits = enlarge(engine, logits, targets.counts.shape, options)
@@ -79,7 +85,7 @@ class Softmax:
         return Softmax(shifted, exps, engine.sum(exps, axis, keepdims=True))
 
     def cross_entropy(
-        self, engine: "Engine", targets: "Targets", weight: Array | None, options: "Options"
+        self, engine: Engine, targets: Targets, weight: Array | None, options: Options
     ) -> tuple[Array, Array | None]:
         """See above."""
         axis, shifted = options.axis, self.shifted

@@ -1,16 +1,12 @@
 """A sum that does not lose digits, whatever order the library adds in."""
 
-from typing import TYPE_CHECKING
-
+from ._engine import Engine
 from ._typing import Array
-
-if TYPE_CHECKING:
-    from ._engine import Engine
 
 _BLOCK = 32
 
 
-def total(engine: "Engine", x: Array) -> Array:
+def total(engine: Engine, x: Array) -> Array:
     """
     Sum all elements in blocks of 32, then the sums in blocks of 32, and so on.
 
@@ -23,7 +19,7 @@ def total(engine: "Engine", x: Array) -> Array:
     return x
 
 
-def _sum_last_axis(engine: "Engine", x: Array) -> Array:
+def _sum_last_axis(engine: Engine, x: Array) -> Array:
     length = x.shape[-1]
     # A length that is not known yet (a symbol, NaN) is left to the library.
     if not isinstance(length, int) or length <= 2 * _BLOCK:

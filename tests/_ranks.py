@@ -60,14 +60,14 @@ class Ranks:
     def ask(self, code: str) -> list[Any]:
         """Run code in each process; list what each has put into `answer`."""
         self.send(code)
-        answers = None
+        answers: list[Any] = []
         for _ in self._processes:
-            answers, error = self.hear()
+            found, error = self.hear()
             if error is not None:
                 self.end()
                 ranks.cache_clear()
                 raise AssertionError(error)
-        assert answers is not None
+            answers = found
         return answers
 
     def send(self, code: str) -> None:

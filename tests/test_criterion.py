@@ -65,7 +65,7 @@ def test_is_a_value():
     assert hash(OhemCELoss(**OPTIONS)) == hash(OhemCELoss(**OPTIONS))
     assert pickle.loads(pickle.dumps(OhemCELoss(**OPTIONS))) == copy.deepcopy(OhemCELoss(**OPTIONS))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        OhemCELoss().thresh = 0.5  # pyright: ignore[reportAttributeAccessIssue]
+        OhemCELoss().thresh = 0.5
 
 
 def test_a_count_is_not_a_fraction():

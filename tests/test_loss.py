@@ -95,7 +95,7 @@ def test_drawn_calls(path):
         with path.ready(case):
             check(path, case, dtype)
 
-    compare()  # pyright: ignore[reportCallIssue]
+    compare()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ohemloss import hard_mean
-from ohemloss._mining import Quota, floor_of_product, hard_of, mine, weigh
+from ohemloss._fractions import floor_of_product
+from ohemloss._mining import Quota, hard_of, mine, weigh
 from ohemloss._tally import tally
 from ohemloss._validation import engine_for, find_library
 from tests._cases import tolerance
@@ -109,7 +110,7 @@ def test_any_scores(library):
         scores, pool = zip(*elements, strict=True)
         check(library, list(scores), list(pool), cut=cut, min_kept=min_kept)
 
-    check_any()  # pyright: ignore[reportCallIssue]
+    check_any()
 
 
 class TestFloorOfProduct:

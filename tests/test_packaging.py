@@ -71,6 +71,13 @@ def test_public_names():
         assert getattr(ohemloss, name).__doc__
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backends_show_nothing_internal(name):
+    package = pytest.importorskip(name)
+    own = ["OhemCELoss", "backend"] if name == "ohemloss_torch" else ["backend"]
+    assert sorted(name for name in vars(package) if not name.startswith("_")) == sorted(package.__all__) == own
+
+
 @pytest.fixture(scope="module")
 def wheel(settings, tmp_path_factory):
     """The wheel, built from the sources without isolation."""

@@ -1,24 +1,5 @@
 """CuPy served by kernels of CUDA C, and without a look at the device: labels are never read by the host."""
 
-from typing import Any
-
-from ohemloss import Backend
-
-from ._op import SUPPORTS, loss, value_and_grad
-
-
-def _host_view(array: Any) -> None:
-    """Offer no view: each look would wait for the device."""
-
-
-backend = Backend(
-    name="cupy",
-    namespace="ohemloss_cupy._namespace",
-    host_view=_host_view,
-    loss=loss,
-    value_and_grad=value_and_grad,
-    supports=SUPPORTS,
-    probe="ohemloss_cupy._check:PROBE",
-)
+from ._backend import backend
 
 __all__ = ["backend"]

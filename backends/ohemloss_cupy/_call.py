@@ -7,9 +7,9 @@ import numpy as np
 
 from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
+from ohemloss._fractions import as_ratio
 from ohemloss._inputs import Inputs
 from ohemloss._labels import ignored_label
-from ohemloss._mining import as_ratio
 from ohemloss._rule import mining_quota, out_of_range
 
 from . import _grid, _launch

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ohemloss._mining import floor_of_product
+from ohemloss._fractions import floor_of_product
 
 from . import _digits
 

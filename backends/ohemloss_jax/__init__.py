@@ -1,32 +1,5 @@
 """JAX served by compiling the loss once for each shape, and by searching the k-th largest only when it is needed."""
 
-import jax
-
-from ohemloss import Backend
-
-from ._cross_entropy import cross_entropy
-from ._group import mapped
-from ._library import device, host_view, n_devices, register_pytrees
-from ._op import SUPPORTS, loss, value_and_grad
-from ._steps import kth_largest
-
-register_pytrees()
-
-backend = Backend(
-    name="jax",
-    namespace="jax.numpy",
-    device=device,
-    host_view=host_view,
-    constant=jax.lax.stop_gradient,
-    cross_entropy=cross_entropy,
-    kth_largest=kth_largest,
-    n_devices=n_devices,
-    group_option="axis_name",
-    join=mapped,
-    loss=loss,
-    value_and_grad=value_and_grad,
-    supports=SUPPORTS,
-    probe="ohemloss_jax._check:PROBE",
-)
+from ._backend import backend
 
 __all__ = ["backend"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import numpy as xp
 
-from ohemloss._engine import Engine
 from ohemloss._resize import Taps
+from ohemloss._steps import plain_engine
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cells:
     @staticmethod
     def of(n_in: int, n_out: int, align_corners: bool, longest: int) -> "Cells":
         """Cut an axis of `n_in` places that becomes one of `n_out`; a cell has at most `longest` of these."""
-        taps = Taps.of(Engine(xp=xp), n_in, n_out, align_corners, np.float64)
+        taps = Taps.of(plain_engine(xp), n_in, n_out, align_corners, np.float64)
         first = np.flatnonzero(np.diff(taps.lower, prepend=-1))
         lengths = np.diff(first, append=n_out)
         # A cell costs what its places cost, filled or not, and its two ends cost about as much as one place.

@@ -7,9 +7,6 @@ is done there too. Whatever needs more than float32, weights and the usual minin
 Numba's own `exp` and `log` are calls into a library, one number at a time; the polynomials below are vectorised.
 """
 
-# Numba calls an intrinsic without its first parameter.
-# pyright: reportCallIssue=false
-
 import numpy as np
 from llvmlite import ir
 from numba import njit, types

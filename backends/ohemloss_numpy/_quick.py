@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ohemloss import Cut
-from ohemloss._mining import floor_of_product
+from ohemloss._fractions import floor_of_product
 
 from ._task import Task
 

@@ -7,13 +7,13 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from ohemloss import Cut
-from ohemloss._engine import Engine
 from ohemloss._inputs import Inputs
 from ohemloss._options import Options
+from ohemloss._steps import plain_engine
 
 from ._steps import kth_largest, total
 
-ENGINE = Engine(xp=xp, kth_largest=kth_largest, total=total)
+ENGINE = plain_engine(xp, kth_largest=kth_largest, total=total)
 
 
 @dataclass(frozen=True)

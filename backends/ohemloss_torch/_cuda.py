@@ -13,10 +13,11 @@ import torch
 from ohemloss import Cut, _composite
 from ohemloss._arrays import is_array
 from ohemloss._engine import Engine
+from ohemloss._fractions import as_ratio
 from ohemloss._inputs import Inputs
 from ohemloss._labels import ignored_label
 from ohemloss._layout import lay_out
-from ohemloss._mining import as_ratio, places
+from ohemloss._mining import places
 from ohemloss._options import Options
 from ohemloss._rule import mining_quota, out_of_range
 

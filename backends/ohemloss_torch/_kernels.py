@@ -8,9 +8,6 @@ use only if too few pixels are hard looks at the counts on the device, and retur
 Whatever is added as floats is added in a fixed order, so the same input gives the same bits. Counts are integers.
 """
 
-# Triton replaces these at compile time by what they stand for.
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
-
 import triton
 import triton.language as tl
 

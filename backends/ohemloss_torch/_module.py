@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 import ohemloss
-from ohemloss._mining import MinKept
+from ohemloss._mining_rule import MinKept
 from ohemloss._options import Reduction, Resize, differs
 
 

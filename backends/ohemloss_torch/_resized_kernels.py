@@ -8,9 +8,6 @@ one column of the pixels and walks down the rows of a gap: of what it loads, all
 The backward pass gathers: each logit has one program that adds what its pixels give, in an order that never changes.
 """
 
-# Triton replaces these at compile time by what they stand for.
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportCallIssue=false
-
 import triton
 import triton.language as tl
 

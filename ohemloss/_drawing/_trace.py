@@ -1,7 +1,7 @@
 """The picture of a trace: labels, losses, mined pixels, and the histogram."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,17 +11,15 @@ from ._maps import draw_labels, draw_losses, draw_mined
 from ._page import PANEL_WIDTH, Page
 from ._palette import palette_of
 from ._photo import photograph_of
+from ._types import Traced
 from ._view import View, view_of
 from ._words import percent
-
-if TYPE_CHECKING:
-    from .._explain import Trace
 
 _HEAD = 84
 _LOWEST, _HIGHEST = 300, 900
 
 
-def draw(trace: "Trace", image: Any, index: int | tuple[int, ...], names: Sequence[str] | None) -> Figure:
+def draw(trace: Traced, image: Any, index: int | tuple[int, ...], names: Sequence[str] | None) -> Figure:
     """See `ohemloss.Trace.plot`."""
     view = view_of(trace, index)
     palette = palette_of(view.labels, view.valid)

@@ -2,7 +2,7 @@
 
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,7 @@ import numpy.typing as npt
 from .._typing import Array
 from ._histogram import Ranked
 from ._host import to_numpy
-from ._types import Bools, Floats, Integers
-
-if TYPE_CHECKING:
-    from .._explain import Trace
+from ._types import Bools, Floats, Integers, Traced
 
 _PLOTTED_AXES = 2
 
@@ -59,7 +56,7 @@ class View:
     value: float | None
 
 
-def view_of(trace: "Trace", index: int | tuple[int, ...]) -> View:
+def view_of(trace: Traced, index: int | tuple[int, ...]) -> View:
     """Read the image and the numbers."""
     labels, valid, losses, selected = map(_read, (trace.labels, trace.valid, trace.pixel_loss, trace.selected))
     scores = losses if trace.score is trace.pixel_loss else _read(trace.score)

@@ -50,14 +50,15 @@ class Case:
     def axis(self) -> int:
         """The class axis."""
         if self.layout == "NCHW":
-            return self.options.get("axis", 1)
+            return int(self.options.get("axis", 1))
         return self.arrays("float64")[2]
 
     @cached_property
     def expected(self) -> Expected:
         """Value and gradient by the oracle, once for all paths and dtypes."""
         logits, labels, axis = self.arrays("float64")
-        return expect(logits, labels.astype(object), **{**self.options, "axis": axis})
+        found: Expected = expect(logits, labels.astype(object), **{**self.options, "axis": axis})
+        return found
 
     def arrays(self, dtype: str) -> tuple[np.ndarray, np.ndarray, int]:
         """Lay logits and labels out; bfloat16, which NumPy lacks, as float32."""

@@ -73,5 +73,7 @@ STRIDES = {
 }
 LAYOUTS = SHAPES | STRIDES
 # Those of logits that are resized, whose labels have another size.
-RESIZED = ("NHWC", "CNHW", "channels last", "crop", "every second class", "every second pixel", "Fortran", "reversed")
-RESIZED += ("repeated images", "repeated columns")
+RESIZED = (
+    *("NHWC", "CNHW", "channels last", "crop", "every second class", "every second pixel", "Fortran", "reversed"),
+    *("repeated images", "repeated columns"),
+)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,11 +210,20 @@ def in_triton(call: Call) -> list[Answer]:
 
     from ohemloss_torch import _cuda
 
-    passes = []
+    passes: list[str] = []
+
+    def noted(name: str) -> Any:
+        run = getattr(_cuda.Device, name)
+
+        def note(*arguments: Any) -> Any:
+            passes.append(name)
+            return run(*arguments)
+
+        return note
+
     with pytest.MonkeyPatch.context() as patch:
         for name in ("forward", "backward"):
-            run = getattr(_cuda.Device, name)
-            patch.setattr(_cuda.Device, name, lambda *args, run=run, name=name: (passes.append(name), run(*args))[1])
+            patch.setattr(_cuda.Device, name, noted(name))
         x = call.x.detach().requires_grad_()
         value = call.loss(x)
         gradient = torch.autograd.grad(value, x)[0]

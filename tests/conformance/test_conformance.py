@@ -5,6 +5,7 @@ import pytest
 
 from tests._reference import gradient
 
+from . import _jax
 from ._check import check
 from ._paths import paths
 from ._table import CASES
@@ -51,3 +52,11 @@ def test_closed_form_of_the_oracle_is_the_derivative(case):
         options[name] = option.item() if np.ndim(option) == 0 and hasattr(option, "item") else option
     expected = gradient(case.logits, case.labels, **options)
     np.testing.assert_allclose(case.expected.gradient, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_rows_that_paths_name_exist():
+    """Paths choose some rows by their names: a row that is renamed must not be lost."""
+    names = {kind: {case.name for case in CASES if case.kind == kind} for kind in ("classes", "resized")}
+    assert set(_jax._CLASSES) <= names["classes"]
+    assert set(_jax._RESIZED) <= names["resized"]
+    assert set(_jax._LAYOUTS) <= {case.layout for case in CASES}

@@ -48,7 +48,17 @@ TORCH_WARNS = [
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
 ]
-PACKAGES = ("dask", "distributed", "imgviz", "jax", "matplotlib", "mlx.core", "ndonnx", "onnxruntime", "onnxscript")
+PACKAGES: tuple[str, ...] = (
+    "dask",
+    "distributed",
+    "imgviz",
+    "jax",
+    "matplotlib",
+    "mlx.core",
+    "ndonnx",
+    "onnxruntime",
+    "onnxscript",
+)
 PACKAGES += ("optax", "torch", "typer", "zarr")
 PAGES = [pytest.param(path, id=path.name, marks=TORCH_WARNS * (path.name == "pytorch.md")) for path in pages()]
 

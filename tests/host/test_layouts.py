@@ -112,13 +112,13 @@ def check_both(call):
             check(x, labels, **options)
 
 
-@hypothesis.given(calls())  # pyright: ignore[reportCallIssue]
+@hypothesis.given(calls())
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 def test_drawn_calls(call):
     check_both(call)
 
 
-@hypothesis.given(resized_calls())  # pyright: ignore[reportCallIssue]
+@hypothesis.given(resized_calls())
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 def test_drawn_resized_calls(call):
     check_both(call)

@@ -170,7 +170,8 @@ def test_nothing_of_the_size_of_the_logits_but_the_gradient(worker):
     assert len(found) >= 3
     for what, (extra, gradient, pixels) in found.items():
         assert extra <= gradient + 12 * pixels + 16 * 2**20, what
-        assert extra >= gradient + 4 * pixels, f"{what}: the measure works"
+        # Linux counts the pages of a thread in batches, so some may be missing.
+        assert extra >= gradient + 4 * pixels - 2**20, f"{what}: the measure works"
         assert "resize" not in what or extra < 19 * 4 * pixels / 2, what
 
 

@@ -6,6 +6,7 @@ import random
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ class TestThreadCount:
             assert _threads.thread_count() == expected
 
     def test_daemonic_process(self, monkeypatch):
-        monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # pyright: ignore
+        monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
         assert _threads.thread_count() == 1
         monkeypatch.setenv("OHEMLOSS_NUM_THREADS", "6")
         assert _threads.thread_count() == _threads.thread_count(2) == 6
@@ -187,7 +188,7 @@ class TestRun:
 
 
 # Of more than one chunk: parts of images, chunks that all see one row, and whole images; lines; volumes.
-SIZES = [((2, 5, 7, 6), (53, 24)), ((2, 5, 1, 3), (40, 9)), ((1, 5, 30, 8), (9, 20)), ((9, 5, 2, 2), (5, 4))]
+SIZES: list[Any] = [((2, 5, 7, 6), (53, 24)), ((2, 5, 1, 3), (40, 9)), ((1, 5, 30, 8), (9, 20)), ((9, 5, 2, 2), (5, 4))]
 SIZES += [((2, 5, 31), (247,)), ((1, 5, 5, 3, 2), (31, 4, 5))]
 CALLS = {
     "plain": [(*make(regime, shape=(2, 20, 30), n_classes=7), {}) for regime in ("95% hard", "3% hard")],

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import ohemloss
+from ohemloss import _fractions
 from ohemloss._inputs import Inputs
 from ohemloss._options import Options
 from ohemloss_cupy import _call, _resized
 from tests import _shim
 from tests._cases import REGIMES, make, make_small
-from tests._oracle import taps
-from tests._reference import reference
+from tests._reference import reference, taps
 from tests.conformance._layouts import LAYOUTS
 
 pytestmark = pytest.mark.kernels
@@ -202,7 +202,7 @@ class TestSelection:
         for n in (1, 7, 90, 100, 1000):
             ohemloss.ohem_cross_entropy(np.zeros((n, 2), np.float32), np.zeros(n, np.int64), min_kept=min_kept)
             n_min = np.frombuffer(shim.state, np.int32)[4]
-            assert n_min == ohemloss._mining.floor_of_product(n, min_kept)
+            assert n_min == _fractions.floor_of_product(n, min_kept)
 
     def test_zeros_of_both_signs_tie(self, shim):
         """A negative weight makes a loss of 0 into one of -0.0, which is no smaller."""
