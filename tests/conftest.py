@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 import hypothesis
@@ -60,8 +61,8 @@ def pytest_generate_tests(metafunc):
 
 
 def _name(row):
-    """Name a row; a function has an address in `str`, which is another in each process of the tests."""
-    return getattr(row, "__name__", str(row))
+    """Name a row; the address of a function is another one in each process of the tests."""
+    return re.sub(" at 0x[0-9a-f]+", "", getattr(row, "__name__", str(row)))
 
 
 def _libraries_of(definition, rows):
