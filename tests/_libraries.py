@@ -37,15 +37,8 @@ class Library:
     @property
     def row(self) -> str:
         """The row of the page of what works where."""
-        name = {
-            "numpy": "NumPy",
-            "torch": "PyTorch",
-            "jax": "JAX",
-            "cupy": "CuPy",
-            "array_api_strict": "array-api-strict",
-            "dask": "Dask",
-            "mlx": "MLX",
-        }.get(self.package, self.package)
+        others = {"array_api_strict": "array-api-strict", "dask": "Dask", "ndonnx": "ndonnx", "mlx": "MLX"}
+        name = ({"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX", "cupy": "CuPy"} | others)[self.package]
         return f"{name}, CUDA" if self.id.endswith("cuda") and self.package != "cupy" else name
 
     @property

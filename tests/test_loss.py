@@ -18,19 +18,11 @@ from tests.conformance._paths import paths
 PATHS = {path.id: path for path in paths()}
 # How many draws each path gets: few where each compiles a program or builds a graph.
 DRAWS = {
-    "numpy blocks": 60,
-    "numpy machine code": 60,
-    "strict": 40,
-    "torch": 40,
-    "torch machine code": 20,
-    "torch func": 20,
-    "mlx": 20,
-    "dask": 8,
+    **dict.fromkeys(("numpy blocks", "numpy machine code"), 60),
+    **dict.fromkeys(("strict", "torch", "torch-cuda", "cupy-cuda", "cuda c"), 40),
+    **dict.fromkeys(("torch machine code", "torch func", "mlx"), 20),
+    **dict.fromkeys(("dask", "triton"), 8),
     "jax eager": 4,
-    "torch-cuda": 40,
-    "cupy-cuda": 40,
-    "triton": 8,
-    "cuda c": 40,
 }
 
 
