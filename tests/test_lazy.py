@@ -14,7 +14,7 @@ def test_cubed(shows):
 
     logits, labels = make("3% hard")
     x, y = xp.asarray(logits, chunks=(1, 5, 6, 7)), xp.asarray(labels, chunks=(1, 6, 7))
-    value, grad = cubed.compute(*ohemloss.value_and_grad(x, y))
+    value, grad = cubed.compute(*ohemloss.value_and_grad(x, y), optimize_graph=False)  # which takes as long again
     expected = expect(logits, labels)
     shows("cubed", "eager", value, expected.value, rtol=1e-13)
     for column in ("closed form", "sharded"):

@@ -32,6 +32,8 @@ def compiled_rows(case: Case, dtype: str) -> bool:
         return case.error is not None or case.options.get("ignore_index") == np.iinfo(case.label_dtype).max
     if case.kind == "options":
         return case.options.get("ignore_index", 255) in (None, -100, 255)
+    if case.kind == "rules":
+        return "40% hard" not in case.name
     if case.kind == "classes":
         return case.name in _CLASSES
     if case.kind == "layouts":
@@ -40,6 +42,7 @@ def compiled_rows(case: Case, dtype: str) -> bool:
         rule = case.options.get("rule", ohemloss.MiningRule())
         weighed = {"weight", "pixel_weight", "label_smoothing", "min_kept"} & set(case.options)
         usual = bool(weighed) and rule.pool == "valid" and not {"positives", "ignore_index"} & set(case.options)
+        usual = usual and case.layout in ("NCHW", "NHWC")
         return (case.name in _RESIZED and dtype != "bfloat16") or (usual and "reduction" not in case.options)
     return True
 

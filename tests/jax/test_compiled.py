@@ -66,7 +66,7 @@ class TestOptions:
         from ohemloss._options import MAY_BE_ARRAYS
         from tests.test_criterion import OPTIONS as names
 
-        others = ("rule", "resize", "align_corners", "axis_name", "pixel_weight", "positives")
+        others = ("rule", "resize", "align_corners", "axis_name", "pixel_weight", "positives", "reduction")
         assert ohemloss_jax.backend.supports == {*names, *others, *(f"{name} as an array" for name in MAY_BE_ARRAYS)}
 
 

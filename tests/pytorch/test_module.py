@@ -150,5 +150,5 @@ def test_supports_every_option():
     from ohemloss_torch import backend
     from tests.test_criterion import OPTIONS as names
 
-    others = ("rule", "resize", "align_corners", "process_group", "pixel_weight", "positives")
+    others = ("rule", "resize", "align_corners", "process_group", "pixel_weight", "positives", "reduction")
     assert backend.supports == {*names, *others, *(f"{name} as an array" for name in MAY_BE_ARRAYS)}

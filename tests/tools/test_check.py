@@ -572,7 +572,8 @@ class TestWhatIsNoFailure:
 
     def test_not_installed(self, invoke, monkeypatch):
         """An installed backend whose library is not there is a row."""
-        monkeypatch.delitem(sys.modules, "ohemloss_torch", raising=False)
+        for module in [name for name in sys.modules if name.partition(".")[0] == "ohemloss_torch"]:
+            monkeypatch.delitem(sys.modules, module)
         monkeypatch.setitem(sys.modules, "torch", None)
         monkeypatch.setattr(_registry, "installed_names", lambda: ["numpy", "torch"])
         output = self.passed(invoke("check"))
