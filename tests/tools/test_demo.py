@@ -98,7 +98,7 @@ def _check_picture(picture, percent_mined):
     assert np.mean(shown[..., 0] - shown[..., 2] > 0.4) == pytest.approx(0.948 * percent_mined / 100, abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["array_api_strict", "dask.array", "jax", "mlx.core", "ndonnx", "torch"])
+@pytest.mark.parametrize("name", ["array_api_strict", "dask.array", "jax", "mlx.core", "torch"])
 def test_libraries(name, invoke, two_steps, small):
     pytest.importorskip(name)
     expected = _training.train(choose("numpy"), small, TWO_STEPS, lambda: None)
