@@ -135,13 +135,17 @@ class TestHalves:
         self.assert_rounds(values, bits, is_bfloat=True)
 
 
-def test_label_out_of_range_that_nobody_saw(worker):
-    """Of the kernels alone: NaN in the value and in the gradient of the pixel."""
+@pytest.mark.parametrize("rank_by", ["loss", "prob"])
+def test_label_out_of_range_that_nobody_saw(worker, rank_by):
+    """Of the kernels alone: NaN in the value and in the gradient of the pixel, which ranks first."""
     logits, labels = make("40% hard", shape=(2, 7, 50), ignored=0)
     labels[0, 0, :3] = [-1, 5, 10**6]
-    host = _host.Host(Inputs(logits=logits.astype(np.float32), labels=labels), Options())
+    host = _host.Host(
+        Inputs(logits=logits.astype(np.float32), labels=labels), Options(rule=MiningRule(rank_by=rank_by))
+    )
     value, kept = host.forward()
     grad = host.backward(kept)
     assert np.isnan(value)
+    assert np.isnan(kept.scores[0, 0, :3]).all()
     assert np.isnan(grad[0, :, 0, :3]).all()
     assert np.isfinite(grad).sum() == grad.size - 15
