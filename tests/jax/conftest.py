@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests._libraries import LIBRARIES
+
+DEVICES = {library.device or "cpu" for library in LIBRARIES if library.package == "jax" and library.has_device}
+
 
 @pytest.fixture
 def double():
@@ -12,16 +16,12 @@ def double():
         yield
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=sorted(DEVICES))
 def row(request):
     """The row of the page; the test runs on that device."""
     import jax
 
-    try:
-        device = jax.devices(request.param)[0]
-    except RuntimeError:
-        pytest.skip(f"jax: no {request.param} device")
-    with jax.default_device(device):
+    with jax.default_device(jax.devices(request.param)[0]):
         yield "JAX" if request.param == "cpu" else "JAX, CUDA"
 
 
