@@ -17,12 +17,13 @@ TOLERANCE = {
 }
 # Softmax minus label cancels: its error is that of a number of size 1, in units of the epsilon that it is computed in.
 CANCELLED = 4
-# Of the differences that stand in for the derivative in the oracle.
-DIFFERENCES = {"rtol": 1e-6, "atol": 1e-10}
-
-
 # Of the differences of differences.
 CURVATURE = {"rtol": 1e-5, "atol": 1e-7}
+
+
+# The names of resizing along one to three axes.
+MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+AXES = {name: n_axes for n_axes, name in MODES.items()}
 
 
 def tolerance(dtype, what):
@@ -31,15 +32,15 @@ def tolerance(dtype, what):
     return {"rtol": rtol, "atol": atol}
 
 
-def gradient_tolerance(dtype, base, *, weight=None, pixel_weight=1.0, differences=True):
-    """Give the tolerance of a gradient: of the dtype, of what cancels, and of the differences in the oracle, if any."""
+def wide(dtype):
+    """Name the dtype of the loss of logits of a dtype."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def gradient_tolerance(dtype, base, *, scale=1.0):
+    """Give the tolerance of a gradient: of the dtype, and of what cancels, which weights scale."""
     rtol, atol = TOLERANCE[dtype]["gradient"]
-    factor = (1.0 if weight is None else np.max(weight)) * np.max(pixel_weight) / base.normaliser
-    epsilon = np.finfo("float64" if dtype == "float64" else "float32").eps
-    atol += CANCELLED * epsilon * factor
-    if differences:
-        rtol, atol = rtol + DIFFERENCES["rtol"], atol + DIFFERENCES["atol"] * max(factor, 1)
-    return {"rtol": rtol, "atol": atol}
+    return {"rtol": rtol, "atol": atol + CANCELLED * np.finfo(wide(dtype)).eps * scale / base.normaliser}
 
 
 def make(regime="40% hard", shape=(2, 6, 7), n_classes=5, ignored=0.1, seed=0, dtype="float64"):

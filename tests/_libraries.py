@@ -78,7 +78,7 @@ class Library:
 
     @contextlib.contextmanager
     def setting(self):
-        """Hold the setting of the library for the time of a test; skip if its device is absent."""
+        """Hold the setting of the library for the time of a test."""
         with contextlib.ExitStack() as stack:
             if self.package == "array_api_strict":
                 stack.enter_context(warnings.catch_warnings())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests._cases import AXES
 from tests._reference import Reference, interpolate, pull_back, reference, taps
 
 
@@ -17,22 +18,22 @@ class Expected:
     steps: Reference
     shares: float  # how many pixels, in weights of the interpolation, add to one logit: 1 without resizing
 
-    @property
-    def normaliser(self) -> float:
-        """What the sum is divided by."""
-        return self.steps.normaliser
+
+def plain(options):
+    """Turn options that are 0-d arrays into numbers."""
+    return {
+        name: option.item() if np.ndim(option) == 0 and hasattr(option, "item") else option
+        for name, option in options.items()
+    }
 
 
 @np.errstate(all="ignore")
 def expect(logits, labels, *, axis=1, resize=None, align_corners=False, **options) -> Expected:
     """Compute value and gradient; logits of another resolution are enlarged first."""
     axis = 0 if logits.ndim == 1 else axis
-    options = {
-        name: option.item() if np.ndim(option) == 0 and hasattr(option, "item") else option
-        for name, option in options.items()
-    }
+    options = plain(options)
     x = np.moveaxis(np.asarray(logits, np.float64), axis, 0)
-    n_axes = {None: 0, "linear": 1, "bilinear": 2, "trilinear": 3}[resize]
+    n_axes = 0 if resize is None else AXES[resize]
     size = labels.shape[labels.ndim - n_axes :]
     large = interpolate(x, size, align_corners=align_corners)
     steps = reference(large, labels, axis=0, **options)

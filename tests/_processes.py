@@ -1,4 +1,4 @@
-"""Code in processes of its own: as the first call, with other devices, or in several ranks."""
+"""Code in processes of its own: as the first call, with other devices, or in several that find each other."""
 
 import json
 import os
@@ -13,31 +13,11 @@ from typing import Any
 # Seconds: a guard against deadlocks, which no slow machine reaches.
 GUARD = 1800
 _ROOT = Path(__file__).parent.parent
-_RANK = """
-import os, torch, torch.distributed as dist
-rank, n_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=os.environ["STORE"], rank=rank, world_size=n_ranks)
-"""
-# Without the end of the interpreter, where threads of gloo that still run abort the process now and then.
-_LEAVE = """
-import sys
-dist.barrier()
-sys.stdout.flush()
-os._exit(0)
-"""
 
 
 def run(code, **environment) -> Any:
     """Run code; return what it printed last, as JSON."""
     return _finish([start(textwrap.dedent(code), environment)])
-
-
-def run_ranks(code, n_ranks, folder) -> Any:
-    """Run code in processes that form a group of PyTorch; return what the first printed last."""
-    code = _RANK + textwrap.dedent(code) + _LEAVE
-    common = {"STORE": f"file://{folder}/store", "WORLD_SIZE": str(n_ranks)}
-    return _finish([start(code, common | {"RANK": str(rank)}) for rank in range(n_ranks)])
 
 
 def run_together(code, n_processes) -> Any:

@@ -11,10 +11,8 @@ import textwrap
 import threading
 from typing import Any
 
-from tests._processes import start
+from tests._processes import GUARD, start
 
-# Only hanging takes so long: no test waits for this on a slow machine.
-_HANGS = 1200
 _SERVE = """
 import json, os, sys, traceback
 import numpy as np, torch, torch.distributed as dist
@@ -78,7 +76,7 @@ class Ranks:
 
     def hear(self) -> list[Any]:
         """Wait for the next process that is done, or has ended: its answers, and its error."""
-        return self._said.get(timeout=_HANGS)
+        return self._said.get(timeout=GUARD)
 
     def end(self) -> None:
         """End the processes: threads of gloo that still run abort an interpreter that ends by itself now and then."""

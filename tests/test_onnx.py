@@ -38,7 +38,7 @@ def check(session, logits, labels, feeds=None, **options):
     feeds = {"logits": logits.astype(np.float32), "labels": labels, **(feeds or {})}
     value, grad = session.run(None, feeds)
     expected = expect(logits, labels, **options)
-    close = gradient_tolerance("float32", expected, differences=False)
+    close = gradient_tolerance("float32", expected.steps)
     np.testing.assert_allclose(value, expected.value, **tolerance("float32", "value"))
     np.testing.assert_allclose(grad, expected.gradient, **close)
     return grad, expected.gradient, close

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests._cases import TOLERANCE, gradient_tolerance
+from tests._cases import TOLERANCE, gradient_tolerance, wide
 from tests._oracle import Expected, expect
 
 from ._layouts import LAYOUTS, STRIDES
@@ -77,8 +77,8 @@ class Case:
 
     def gradient_tolerance(self, dtype: str, *, rounds_resized: bool = False) -> dict[str, float]:
         """Give the tolerance of the gradient; what many pixels add to one logit adds up their errors, too."""
-        close = gradient_tolerance(dtype, self.expected, weight=[self._scale], differences=False)
-        rounded = rounds_resized * self._rounding(dtype) / self.expected.normaliser
+        close = gradient_tolerance(dtype, self.expected.steps, scale=self._scale)
+        rounded = rounds_resized * self._rounding(dtype) / self.expected.steps.normaliser
         return {"rtol": close["rtol"], "atol": (close["atol"] + rounded) * self.expected.shares}
 
     def _rounding(self, dtype: str) -> float:
@@ -86,7 +86,7 @@ class Case:
         if self.options.get("resize") is None:
             return 0.0
         largest = np.max(np.abs(self.logits), where=np.isfinite(self.logits), initial=1.0)
-        return float(np.finfo("float64" if dtype == "float64" else "float32").eps * largest * self._scale)
+        return float(np.finfo(wide(dtype)).eps * largest * self._scale)
 
     @property
     def _scale(self) -> float:

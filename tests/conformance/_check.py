@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests._cases import wide
+
 from ._case import Case
 from ._path import Call, Path
 
@@ -21,7 +23,7 @@ def check(path: Path, case: Case, dtype: str) -> dict[str, tuple[Any, Any]]:
     expected, shown, error = case.expected, {}, {"rounds_resized": path.rounds_resized}
     for name, value, gradient in path.run(call):
         if value is not None:
-            assert_like(call, value, "float64" if dtype == "float64" else "float32")
+            assert_like(call, value, wide(dtype))
             library.assert_close(value, expected.value, **case.value_tolerance(dtype, **error))
             shown[name] = library.numpy(value), expected.value
         if gradient is not None:

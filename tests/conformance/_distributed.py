@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ohemloss
+from tests._cases import wide
 from tests._libraries import LIBRARIES
 from tests._ranks import ranks
 
@@ -34,7 +35,7 @@ def over_ranks(call: Call) -> list[Answer]:
     for number, (name, copies) in enumerate({"closed form": 1, "autograd": len(parts)}.items()):
         rows = [np.reshape(part["gradients"][number], (-1, *x.shape[1:])) for part in parts]
         gradient = np.concatenate(rows) / copies
-        value = x.new_tensor(parts[0]["values"][number], dtype=call.wide)
+        value = x.new_tensor(parts[0]["values"][number], dtype=getattr(call.library.xp, wide(call.dtype)))
         found.append((name, value, x.new_tensor(gradient)))
     return found
 

@@ -76,9 +76,7 @@ def jitted(call: Call) -> list[Answer]:
     program = _program(is_optimised=is_plain)
     answers = program(padded.x, padded.y, arrays, tuple(sorted(static.items(), key=str)))
     names = ["loss", "closed form", "compiled"]
-    by_prob = "rule" in call.options and call.options["rule"].rank_by == "prob"
-    if by_prob and not np.all(np.isfinite(call.library.numpy(call.x))):
-        # Ranked by probability a pixel of weight 0 keeps its logits, and JAX multiplies 0 with their derivative, NaN.
+    if call.derivative_is_nan:
         names.remove("compiled")
     return [
         (name, value, None if gradient is None else _unpadded(gradient, call))

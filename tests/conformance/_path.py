@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import ohemloss
+from tests._cases import wide
 from tests._libraries import Library
 
 from ._case import Case
@@ -35,9 +36,8 @@ class Call:
     def of(cls, library: Library, case: Case, dtype: str) -> "Call":
         """Bring a case to a library, with the strides that it has."""
         x, y, axis = case.arrays(dtype)
-        wide = "float64" if dtype == "float64" else "float32"
         options = {
-            name: _option(library, name, option, wide if case.kind != "weights" else None)
+            name: _option(library, name, option, wide(dtype) if case.kind != "weights" else None)
             for name, option in case.options.items()
         }
         x, y = place(library, x, dtype), place(library, y, None)
@@ -48,9 +48,15 @@ class Call:
         return ohemloss.ohem_cross_entropy(x, self.y, **self.options)
 
     @property
-    def wide(self) -> Any:
-        """The dtype of the value."""
-        return getattr(self.library.xp, "float64" if self.dtype == "float64" else "float32")
+    def derivative_is_nan(self) -> bool:
+        """
+        Whether the composite, differentiated by a library, gives NaN where 0 is right.
+
+        A pixel of weight 0 that is ranked by its probability keeps its logits, and 0 times a derivative that is not
+        finite is NaN.
+        """
+        by_prob = "rule" in self.options and self.options["rule"].rank_by == "prob"
+        return by_prob and not np.all(np.isfinite(self.library.numpy(self.x)))
 
     @property
     def is_map(self) -> bool:
@@ -58,10 +64,10 @@ class Call:
         return self.options.get("reduction") == "none"
 
 
-def _option(library: Library, name: str, option: Any, wide: str | None) -> Any:
+def _option(library: Library, name: str, option: Any, dtype: str | None) -> Any:
     if not isinstance(option, np.ndarray):
         return option
-    return place(library, option, wide if name.endswith("weight") else None)
+    return place(library, option, dtype if name.endswith("weight") else None)
 
 
 def place(library: Library, array: np.ndarray, dtype: str | None) -> Any:
@@ -150,7 +156,6 @@ class Path:
 
     def _has(self, case: Case) -> bool:
         """Tell whether the library has the dtypes of the labels and weights, and whether they hold its numbers."""
-        narrow = self.library.label_dtype == "int32"
         count = np.asarray(case.options.get("min_kept", 0))
         integers = {case.label_dtype, count.dtype.name if count.dtype.kind in "iu" else "int64"}
         if integers - {"int64", *self.library.integers}:
@@ -160,8 +165,10 @@ class Path:
             *_OTHER_FLOATS.get(self.library.package, ()),
         ):
             return False
+        if self.library.label_dtype != "int32":
+            return True
         numbers = [*case.labels.ravel().tolist(), *([count.item()] if count.dtype == np.int64 else [])]
-        return not narrow or all(abs(number) <= 2**31 for number in numbers)
+        return all(abs(number) <= 2**31 for number in numbers)
 
     @contextlib.contextmanager
     def ready(self, case: Case) -> Iterator[None]:

@@ -60,14 +60,24 @@ def usual(case: Case) -> bool:
 
 
 def by_mlx(call: Call) -> list[Answer]:
-    """Leave autograd out where a pixel of weight 0, ranked by its probability, has logits that are not finite: NaN."""
-    by_prob = "rule" in call.options and call.options["rule"].rank_by == "prob"
-    return closed_form(call) if by_prob and not np.all(np.isfinite(call.library.numpy(call.x))) else both(call)
+    """Run the closed form, and autograd where it is right."""
+    return closed_form(call) if call.derivative_is_nan else both(call)
 
 
 def but_empty(case: Case, dtype: str) -> bool:
     """Leave out resized logits without an image: MLX divides by zero in native code."""
     return (case.kind, case.name) != ("resized", "empty")
+
+
+@contextlib.contextmanager
+def no_composite():
+    """Fail where the composite serves a call, or its gradient."""
+    from ohemloss import _composite
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("loss", "value_and_grad", "run_steps", "gradient_of_kept"):
+            patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
+        yield
 
 
 # ---- in host memory
@@ -76,13 +86,10 @@ def but_empty(case: Case, dtype: str) -> bool:
 @contextlib.contextmanager
 def cut_small(*, blocks: bool):
     """Cut small arrays into many blocks and chunks, give them to several threads, and let nothing else serve them."""
-    from ohemloss import _composite
     from ohemloss_numpy import _host
     from tests.host._workers import cut, serving
 
-    with serving("blocks" if blocks else "machine code"), pytest.MonkeyPatch.context() as patch:
-        for name in ("loss", "value_and_grad", "run_steps"):
-            patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
+    with serving("blocks" if blocks else "machine code"), no_composite(), pytest.MonkeyPatch.context() as patch:
         for name in () if blocks else ("Blocks", "ResizedBlocks"):
             patch.setattr(_host, name, lambda *_: pytest.fail("served by NumPy"))
         cut(patch)
@@ -178,20 +185,9 @@ def lazy_rows(case: Case, dtype: str) -> bool:
 
 
 @contextlib.contextmanager
-def by_kernels():
-    """Let nothing else serve a call."""
-    from ohemloss import _composite
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("loss", "value_and_grad", "run_steps", "gradient_of_kept"):
-            patch.setattr(_composite, name, lambda *_: pytest.fail("served by the composite"))
-        yield
-
-
-@contextlib.contextmanager
 def by_interpreter():
     """Serve tensors on a CPU by the kernels in Triton."""
-    with interpreted_kernels(), by_kernels():
+    with interpreted_kernels(), no_composite():
         yield
 
 
@@ -201,7 +197,7 @@ def by_small_grids():
     from ohemloss_cupy import _call, _resized
     from tests import _shim
 
-    with _shim.serving(), by_kernels(), pytest.MonkeyPatch.context() as patch:
+    with _shim.serving(), no_composite(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(_call, "_FORWARD_BLOCKS", 3)
         patch.setattr(_call, "_SEARCH_BLOCKS", 2)
         patch.setattr(_resized, "_THREADS", 1)

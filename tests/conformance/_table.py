@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 
 from ohemloss import MiningRule
-from tests._cases import REGIMES, make, make_small, round_to
+from tests._cases import MODES, REGIMES, make, make_small, round_to
 
 from ._case import ALL, Case
 from ._layouts import LAYOUTS
@@ -364,7 +364,6 @@ def _rules():
         yield Case("rules", f"positives, {rule}", logits, labels, options)
 
 
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 # Logits and labels: ratios of 8, 4, 3.7, 1.5 and 1.1 up, of 0.5 and below, some axes alone, one pixel on either side,
 # images of more than one axis.
 SIZES = [

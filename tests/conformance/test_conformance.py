@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests._oracle import plain
 from tests._reference import gradient
 
 from . import _jax
@@ -47,10 +48,7 @@ def test_case(path, case, dtype, shows):
 )
 def test_closed_form_of_the_oracle_is_the_derivative(case):
     """By differences of the oracle's value, with the selection held fixed."""
-    options = dict(case.options)
-    for name, option in options.items():
-        options[name] = option.item() if np.ndim(option) == 0 and hasattr(option, "item") else option
-    expected = gradient(case.logits, case.labels, **options)
+    expected = gradient(case.logits, case.labels, **plain(case.options))
     np.testing.assert_allclose(case.expected.gradient, expected, rtol=1e-6, atol=1e-9)
 
 

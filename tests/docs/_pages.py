@@ -22,6 +22,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ohemloss import _registry
+from tests._processes import GUARD
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 ROOT = Path(__file__).parent.parent.parent
@@ -123,7 +124,7 @@ class Page:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=1800,  # against a command that hangs
+            timeout=GUARD,
         )
 
     def _example(self, block):

@@ -7,13 +7,13 @@ import pytest
 
 import ohemloss
 from ohemloss_numpy import _grid, _host, _machine, _resized
+from tests._cases import wide
 from tests._libraries import machine_from
 from tests.conformance._case import Case
 
 NEVER = 2**62
 # From how many logits machine code serves a call.
 WORKERS = {"blocks": NEVER, "machine code": 0}
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def check(logits, labels, **options):
         if options.get("reduction") != "none":
             both, gradient = ohemloss.value_and_grad(logits, labels, **options)
             np.testing.assert_array_equal(value, both)
-    assert value.dtype == ("float64" if dtype == "float64" else "float32")
+    assert value.dtype == wide(dtype)
     np.testing.assert_allclose(value, case.expected.value, **case.value_tolerance(dtype))
     if gradient is not None:
         assert (gradient.dtype, gradient.shape) == (logits.dtype, logits.shape)

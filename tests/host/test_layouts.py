@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._cases import REGIMES, make, make_small
+from tests._cases import MODES, REGIMES, make, make_small, wide
 from tests.conformance._layouts import LAYOUTS, RESIZED, padded
 
-from ._workers import MODES, WORKERS, check, cut, serving
+from ._workers import WORKERS, check, cut, serving
 
 # One of logits that are resized, whose labels lie as they are.
 LAID = LAYOUTS | {"NHCW": lambda x, y: (np.ascontiguousarray(np.moveaxis(x, 1, 2)), y, 2)}
@@ -81,13 +81,13 @@ def calls(draw):
     x = np.moveaxis(x, 0, where)
     if draw(st.booleans()):
         x = padded(x, draw(st.integers(0, x.ndim - 1)), 1, 2)
-    rng, wide = np.random.default_rng(draw(st.integers(0, 99))), "float64" if dtype == "float64" else "float32"
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
     options = {"axis": where, **draw(OPTIONS), "reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
     if draw(st.booleans()):
-        options["weight"] = rng.uniform(0.2, 3, n_classes).astype(wide)
+        options["weight"] = rng.uniform(0.2, 3, n_classes).astype(wide(dtype))
     if draw(st.booleans()):
         broadcast = [1 if draw(st.booleans()) else length for length in shape]
-        options["pixel_weight"] = rng.uniform(0.2, 2, broadcast).astype(wide)
+        options["pixel_weight"] = rng.uniform(0.2, 2, broadcast).astype(wide(dtype))
     return x, labels, {"block": 40, "chunk": 60, "threads": 3}, options
 
 

@@ -13,10 +13,10 @@ import pytest
 
 import ohemloss
 from ohemloss_numpy import _host, _seams, _threads
-from tests._cases import REGIMES, make, make_small
+from tests._cases import MODES, REGIMES, make, make_small
 from tests._processes import GUARD
 
-from ._workers import MODES, bits
+from ._workers import bits
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import ohemloss
-from tests._cases import make_small
+from tests._cases import MODES, make_small
 from tests._reference import interpolation
 from tests.conformance._check import assert_both, case_of
-from tests.conformance._table import MODES
 
 from ._helpers import equations, shapes
 

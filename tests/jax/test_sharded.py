@@ -203,7 +203,7 @@ def test_options_by_axis_name():
         case = case_of(batch_of(), **eval(text, dict(vars(ohemloss))))
         base, close = case.expected, case.gradient_tolerance("float32")
         np.testing.assert_allclose(value, base.value, rtol=5e-6, err_msg=text)
-        factor = max(1.0, 8 * base.normaliser / base.steps.count if base.steps.count else 1)
+        factor = max(1.0, 8 * base.steps.normaliser / base.steps.count if base.steps.count else 1)
         np.testing.assert_allclose(gradient, base.gradient, rtol=2e-5, atol=factor * close["atol"], err_msg=text)
 
 

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from tests._cases import make_small
+from tests._cases import MODES, make_small
 from tests.conformance._case import Case
-from tests.conformance._table import MODES, NEGATIVE, SIZES, batch
+from tests.conformance._table import NEGATIVE, SIZES, batch
 
 # Resized: what is written over the logits at one place.
 EXTREMES = {

@@ -16,6 +16,7 @@ from ohemloss_torch import OhemCELoss, _cuda, _resized, _served
 from tests import _processes
 from tests._cases import make, make_small
 from tests._libraries import interpreted_kernels
+from tests._ranks import Ranks
 from tests.conformance._check import assert_both, case_of
 
 from ._launches import Launches
@@ -388,10 +389,9 @@ class TestServed:
         assert _served.resized_of(call.engine, call.inputs, call.options) is None
         torch.testing.assert_close(ohem_cross_entropy(x, y, resize="bilinear").double(), expected, rtol=2e-6, atol=1e-7)
 
-    def test_over_processes(self, tmp_path):
+    def test_over_processes(self):
         """The kernels give the losses, all processes the cut, and the kernels the gradient."""
         code = """
-        import json, numpy as np
         from ohemloss_torch import OhemCELoss, _across
         from tests._cases import make, make_small
         from tests._libraries import interpreted_kernels
@@ -403,15 +403,16 @@ class TestServed:
                 for regime in ("40% hard", "3% hard"):
                     logits, labels = make_small(regime) if "resize" in options else make(regime)
                     x, y = torch.tensor(logits[rank : rank + 1]).float(), torch.tensor(labels[rank : rank + 1])
-                    loss = OhemCELoss(**options, process_group=dist.group.WORLD)(x.requires_grad_(), y)
+                    loss = OhemCELoss(**options, process_group=group)(x.requires_grad_(), y)
                     loss.backward()
                     grads = [torch.zeros_like(x) for _ in range(n_ranks)]
                     dist.all_gather(grads, x.grad)
                     answer.append([loss.item(), torch.cat(grads).tolist()])
         assert {type(call).__name__ for call in served} == {"Device", "Resized"}, served
-        print(json.dumps(answer))
         """
-        rows = iter(_processes.run_ranks(code, 2, tmp_path))
+        group = Ranks(2)
+        rows = iter(group.ask(code)[0])
+        group.end()
         options: dict[str, Any]
         for options in ({}, {"weight": [0.5, 2.0, 0.0, 1.0, 3.0]}, {"resize": "bilinear"}):
             for regime in ("40% hard", "3% hard"):
